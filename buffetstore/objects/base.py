@@ -15,12 +15,12 @@ Rules that hold for every store and wrapper (`buffetstore.testing.ObjectStoreCon
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
 if TYPE_CHECKING:
+    from types import TracebackType
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
 Data = bytes | bytearray | memoryview
