@@ -101,8 +101,15 @@ class Listing:
 class GetResult:
     """An object's metadata and its bytes, streamed. Close it, or consume it to its end.
 
-    >>> async with await store.get("a/b") as result:  # doctest: +SKIP
-    ...     data = await result.read()
+    >>> import asyncio
+    >>> from buffetstore.objects.memory import MemoryStore
+    >>> async def example() -> bytes:
+    ...     store = MemoryStore()
+    ...     await store.put("a/b", b"bytes")
+    ...     async with await store.get("a/b") as result:
+    ...         return await result.read()
+    >>> asyncio.run(example())
+    b'bytes'
     """
 
     def __init__(
