@@ -1,0 +1,61 @@
+"""Bytes by key: the contract of an object store, the stores, and conveniences over them."""
+
+from __future__ import annotations
+
+from buffetstore.objects.base import (
+    CREATE,
+    DEFAULT_ATTRIBUTES,
+    OVERWRITE,
+    Attributes,
+    ByteRange,
+    Capabilities,
+    Data,
+    GetResult,
+    Listing,
+    ObjectMeta,
+    ObjectStore,
+    PutMode,
+    Update,
+    Upload,
+)
+from buffetstore.objects.helpers import (
+    delete_prefix,
+    download_file,
+    exists,
+    get_bytes,
+    get_many,
+    get_text,
+    head,
+    list_all,
+    put_text,
+    upload_file,
+)
+from buffetstore.objects.memory import MemoryStore
+
+__all__ = [
+    "CREATE",
+    "DEFAULT_ATTRIBUTES",
+    "OVERWRITE",
+    "Attributes",
+    "ByteRange",
+    "Capabilities",
+    "Data",
+    "GetResult",
+    "Listing",
+    "MemoryStore",
+    "ObjectMeta",
+    "ObjectStore",
+    "PutMode",
+    "Update",
+    "Upload",
+    "delete_prefix",
+    "download_file",
+    "exists",
+    "get_bytes",
+    "get_many",
+    "get_text",
+    "head",
+    "list_all",
+    "put_text",
+    "upload_file",
+]
