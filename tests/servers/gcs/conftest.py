@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+import uuid
+
+import pytest
+
+from buffetstore.testing.gcs import serve_in_thread
+
+
+@pytest.fixture(scope="session")
+def gcs_server():
+    with serve_in_thread() as server:
+        yield server
+
+
+@pytest.fixture
+def server(gcs_server):
+    """The session's server with no faults and an empty log."""
+    gcs_server.faults.clear()
+    gcs_server.log.clear()
+    yield gcs_server
+    gcs_server.faults.clear()
+
+
+@pytest.fixture
+def bucket(server):
+    """A bucket of the test's own."""
+    name = f"test-{uuid.uuid4().hex}"
+    server.state.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def object_store_account(server):
+    """Service-account JSON that points obstore and deltalake, which are built on the same client, at the server."""
+    return json.dumps(
+        {"gcs_base_url": server.url, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    )
