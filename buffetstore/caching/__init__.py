@@ -1,0 +1,6 @@
+"""Caches: what is remembered, and one fetch for many waiters."""
+
+from buffetstore.caching.lru import CacheStats, LRUCache
+from buffetstore.caching.single_flight import SingleFlight
+
+__all__ = ["CacheStats", "LRUCache", "SingleFlight"]

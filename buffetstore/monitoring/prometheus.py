@@ -1,0 +1,154 @@
+"""Operations as Prometheus metrics, in a registry that the caller passes in."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+from weakref import WeakKeyDictionary
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.metrics_core import Metric
+
+    from buffetstore.monitoring.events import Operation
+
+_BUCKETS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+# Counts that belong to a data type: count's name -> what the counter says.
+_COUNTERS: Final = {
+    "rows_written": "Rows stored.",
+    "rows_rejected": "Rows refused by their contract.",
+    "rows_unchanged": "Rows that were stored already.",
+    "rows_read": "Rows returned.",
+    "partitions_scanned": "Partitions (time buckets) read.",
+    "partitions_pruned": "Partitions (time buckets) that need not be read.",
+    "files_scanned": "Data files read.",
+    "files_pruned": "Data files that need not be read.",
+    "cache_hits": "Reads that were answered by a cache.",
+    "cache_misses": "Reads that a cache could not answer.",
+}
+
+
+class _Pools(Collector):
+    """The connections in use, asked for when the metrics are scraped."""
+
+    def __init__(self) -> None:
+        self.watched: list[tuple[str, Callable[[], int]]] = []
+
+    def collect(self) -> Iterator[Metric]:
+        gauge = GaugeMetricFamily("buffetstore_pool_in_use", "Connections in use.", labels=["pool"])
+        in_use: Tally[str] = Tally()
+        for pool, ask in list(self.watched):
+            in_use[pool] += ask()
+        for pool, number in in_use.items():
+            gauge.add_metric([pool], number)
+        yield gauge
+
+
+class _Metrics:
+    """The metrics of one registry, shared by every hook on it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.operations = Counter(
+            "buffetstore_operations_total", "Finished operations.", ["operation", "outcome"], registry=registry
+        )
+        self.errors = Counter("buffetstore_errors_total", "Errors by code.", ["operation", "code"], registry=registry)
+        self.retries = Counter("buffetstore_retries_total", "Calls tried again.", ["code"], registry=registry)
+        self.bytes = Counter(
+            "buffetstore_bytes_total", "Bytes moved: in from the store, out to it.", ["direction"], registry=registry
+        )
+        self.seconds = Histogram(
+            "buffetstore_operation_seconds", "How long it took.", ["operation"], buckets=_BUCKETS, registry=registry
+        )
+        self.counts = {
+            name: Counter(f"buffetstore_{name}_total", text, ["data_type"], registry=registry)
+            for name, text in _COUNTERS.items()
+        }
+        self.pools = _Pools()
+        registry.register(self.pools)
+
+
+_metrics: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+_lock = Lock()
+
+
+def _metrics_of(registry: CollectorRegistry) -> _Metrics:
+    # A registry refuses a name that it has, and does not give back who holds it.
+    with _lock:
+        found = _metrics.get(registry)
+        if found is None:
+            found = _metrics[registry] = _Metrics(registry)
+        return found
+
+
+class PrometheusHook:
+    """A hook that counts operations in `registry`; any number of hooks may share one registry.
+
+    Parameters
+    ----------
+    registry:
+        Where the metrics live; never the global one unless the caller passes it.
+    pool_in_use:
+        Asked at every scrape for the connections in use.
+    pool:
+        The label of that gauge, e.g. the store's URL.
+
+    Notes
+    -----
+    ``buffetstore_operations_total{operation, outcome}``, ``buffetstore_errors_total{operation, code}``,
+    ``buffetstore_retries_total{code}``, ``buffetstore_bytes_total{direction}``,
+    ``buffetstore_operation_seconds{operation}`` (histogram), ``buffetstore_pool_in_use{pool}``, and by ``data_type``
+    rows written, rejected, unchanged and read, partitions and files scanned and pruned, cache hits and misses.
+
+    >>> from prometheus_client import CollectorRegistry
+    >>> from buffetstore.monitoring.events import Operation
+    >>> registry = CollectorRegistry()
+    >>> PrometheusHook(registry)(Operation("objects.get", 0.01, "a/b", counts={"bytes_in": 5}))
+    >>> registry.get_sample_value("buffetstore_bytes_total", {"direction": "in"})
+    5.0
+    """
+
+    def __init__(
+        self, registry: CollectorRegistry, *, pool_in_use: Callable[[], int] | None = None, pool: str = "default"
+    ) -> None:
+        self._metrics = _metrics_of(registry)
+        self._watching: list[tuple[str, Callable[[], int]]] = []
+        if pool_in_use is not None:
+            self.watch_pool(pool, pool_in_use)
+
+    def watch_pool(self, pool: str, in_use: Callable[[], int]) -> None:
+        """Show `in_use()` as ``buffetstore_pool_in_use{pool}`` until `close`; equal pools are added up."""
+        self._watching.append((pool, in_use))
+        self._metrics.pools.watched.append((pool, in_use))
+
+    def close(self) -> None:
+        """Stop asking for the pools of this hook; its counts stay. May be called twice."""
+        for watched in self._watching:
+            self._metrics.pools.watched.remove(watched)
+        self._watching.clear()
+
+    def __call__(self, operation: Operation, /) -> None:
+        """Count `operation`."""
+        metrics = self._metrics
+        name, error = operation.name, operation.error
+        if name.endswith(".retry"):  # a wait between two tries, not an operation of its own
+            metrics.retries.labels(error or "").inc()
+            return
+        metrics.operations.labels(name, "ok" if error is None else "error").inc()
+        metrics.seconds.labels(name).observe(operation.seconds)
+        if error is not None:
+            metrics.errors.labels(name, error).inc()
+        for count, number in operation.counts.items():
+            if count in {"bytes_in", "bytes_out"}:
+                # Higher layers count the same bytes again, for their own summaries.
+                if name.startswith("objects."):
+                    metrics.bytes.labels(count.removeprefix("bytes_")).inc(number)
+            elif count in metrics.counts and name.startswith("storage."):
+                metrics.counts[count].labels(operation.subject).inc(number)
