@@ -30,6 +30,7 @@ from buffetstore.objects.helpers import (
     put_text,
     upload_file,
 )
+from buffetstore.objects.local import LocalStore
 from buffetstore.objects.memory import MemoryStore
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Data",
     "GetResult",
     "Listing",
+    "LocalStore",
     "MemoryStore",
     "ObjectMeta",
     "ObjectStore",
