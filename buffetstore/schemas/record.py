@@ -1,0 +1,228 @@
+"""`Record`: the base of every data type, built in or a user's own."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic_core import PydanticCustomError
+
+from buffetstore.errors import ConfigurationError
+from buffetstore.expressions import columns_of
+from buffetstore.schemas.arrow import FieldSpec, Filled, fields_of, schema_of
+from buffetstore.schemas.contract import Contract, Revisions, Rule
+from buffetstore.schemas.types import Timestamp, Version, canonical_version, round_float
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_INT64 = range(-(2**63), 2**63)
+
+
+class Record(BaseModel):
+    """One row. Subclass it for a data type of your own::
+
+        class Weather(Record, data_type="weather", version="1.0.0", key=("station", "timestamp"), symbol="station"):
+            station: str
+            timestamp: Timestamp
+            celsius: Annotated[float, Field(ge=-90, le=60)]
+            rules: ClassVar[tuple[Rule, ...]] = ()
+
+    Class keywords state the contract: `data_type`, `version` and `key` once, and where the default does not fit
+    `revisions`, `event_time`, `availability`, `symbol`, `category` and `partition_by` (see `Contract`). A subclass
+    inherits them, and every rule whose name it does not define again. A subclass without keywords is the same data
+    type and version with other constraints, and takes its place when given to a `SchemaManager`.
+
+    `created_at` and `version` are filled by the store where a row has none; `available_at` is when the fact could be
+    known.
+
+    Raises
+    ------
+    ConfigurationError
+        At class creation, where a declaration cannot be kept; the message names class and field.
+    """
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    rules: ClassVar[tuple[Rule, ...]] = ()
+    fills: ClassVar[tuple[Any, ...]] = ()
+    contract_facts: ClassVar[dict[str, Any]] = {}
+    _contract: ClassVar[Contract | None] = None
+
+    created_at: Annotated[Timestamp | None, Filled()] = None
+    available_at: Timestamp | None = None
+    version: Annotated[Version | None, Filled()] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Leave the keywords to `__pydantic_init_subclass__`, which runs when the fields are known."""
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the declaration while the author looks at it."""
+        super().__pydantic_init_subclass__()
+        unknown = kwargs.keys() - _FACTS
+        if unknown:
+            raise ConfigurationError(
+                f"class {cls.__qualname__} has unknown keywords {sorted(unknown)}; known are {sorted(_FACTS)}"
+            )
+        cls.contract_facts = {**cls.contract_facts, **kwargs}
+        cls.rules = tuple(_merged(cls, "rules"))
+        cls.fills = tuple(_merged(cls, "fills"))
+        if cls.contract_facts and cls.__pydantic_fields_complete__:
+            cls._contract = _compile(cls)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _as_column(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
+        """Take a value as its column does: the kernels' reading, for one row."""
+        spec = next(spec for spec in fields_of(cls) if spec.name == info.field_name)
+        value = _prepared(value, spec)
+        if value is None and spec.default is not None:
+            return spec.default
+        found = handler(value)
+        return found.astimezone(UTC) if isinstance(found, datetime) else found
+
+
+_FACTS = frozenset({"data_type", "version", "key", "revisions", "event_time", "availability", "symbol", "category"}) | {
+    "partition_by"
+}
+
+
+def contract_of(model: type[Record]) -> Contract:
+    """Return the contract that the record class declares.
+
+    Raises
+    ------
+    ConfigurationError
+        The class states no `data_type`, or has annotations that cannot be resolved.
+    """
+    found = model.__dict__.get("_contract")
+    if isinstance(found, Contract):
+        return found
+    if not model.__pydantic_fields_complete__:
+        model.model_rebuild()
+    model._contract = _compile(model)  # noqa: SLF001 the class is of this module
+    return model._contract  # noqa: SLF001
+
+
+def _prepared(value: Any, spec: FieldSpec) -> Any:
+    if isinstance(value, float | Decimal) and math.isnan(value):
+        return None if spec.nullable else value
+    if pa.types.is_decimal(spec.type):
+        if isinstance(value, float) and math.isfinite(value):
+            return round_float(value, spec.type.scale)
+        return value
+    if pa.types.is_timestamp(spec.type):
+        return _aware(value, spec)
+    if pa.types.is_int64(spec.type) and isinstance(value, int | float) and math.isfinite(value):
+        if int(value) not in _INT64:
+            raise PydanticCustomError("int_range", "{value} does not fit into 64 bits", {"value": value})
+        return value
+    return value
+
+
+def _aware(value: Any, spec: FieldSpec) -> Any:
+    if isinstance(value, int | float | Decimal) or type(value) is date:
+        raise PydanticCustomError(
+            "timestamp_type",
+            "{value} is no timestamp: give an aware datetime, or state its unit in the mapping",
+            {"value": repr(value)},
+        )
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            return value
+    if isinstance(value, datetime) and value.tzinfo is None:
+        raise PydanticCustomError(
+            "naive_timestamp",
+            "{field} {value} has no time zone: state it with tz='America/New_York' or the like",
+            {"field": spec.name, "value": value.isoformat()},
+        )
+    return value
+
+
+def _merged(model: type[Record], attribute: str) -> Iterable[Any]:
+    """Return the class's own items and those it inherits, by name: the nearest definition wins, the oldest place."""
+    found: dict[str, Any] = {}
+    for base in reversed(model.__mro__):
+        for item in base.__dict__.get(attribute, ()):
+            found[item.name] = item
+    return found.values()
+
+
+def _compile(model: type[Record]) -> Contract:
+    facts = {**model.contract_facts}
+    name = model.__qualname__
+    absent = [fact for fact in ("data_type", "version", "key") if not facts.get(fact)]
+    if absent:
+        raise ConfigurationError(
+            f"class {name} states no {' and no '.join(absent)}: class {name}(Record, data_type='weather', "
+            "version='1.0.0', key=('station', 'timestamp'))"
+        )
+    for fact in ("key", "partition_by"):
+        if isinstance(facts.get(fact), str):
+            facts[fact] = (facts[fact],)
+        facts[fact] = tuple(facts.get(fact, ()))
+    facts["version"] = canonical_version(facts["version"])
+    if "symbol" not in facts:
+        facts["symbol"] = "symbol" if "symbol" in model.model_fields else None
+    contract = Contract(
+        **{"category": facts["data_type"], **facts}, model=model, schema=_schema(model), rules=model.rules
+    )
+    _check(contract, name)
+    return contract
+
+
+def _schema(model: type[Record]) -> pa.Schema:
+    """Return the model's schema with what every record has behind what this one has."""
+    schema = schema_of(model)
+    return pa.schema(sorted(schema, key=lambda column: column.name in Record.model_fields))
+
+
+def _check(contract: Contract, name: str) -> None:
+    """Refuse a contract that cannot be kept."""
+    schema = contract.schema
+    columns = {"key": contract.key, "event_time": (contract.event_time,), "partition_by": contract.partition_by}
+    if contract.symbol is not None:
+        columns["symbol"] = (contract.symbol,)
+    for rule in contract.rules:
+        columns[f"rule {rule.name!r}"] = (rule.field, *sorted(columns_of(rule.holds)))
+    for fact, names in columns.items():
+        for column in names:
+            if column not in schema.names and not (fact == "partition_by" and column == "date"):
+                raise ConfigurationError(
+                    f"class {name}: {fact} names {column!r}, which is no field; fields are {', '.join(schema.names)}"
+                )
+    for column in contract.key:
+        _check_key_column(schema.field(column), name)
+    event_time = schema.field(contract.event_time)
+    if not pa.types.is_timestamp(event_time.type) or event_time.nullable:
+        raise ConfigurationError(
+            f"class {name}: event_time {event_time.name!r} is {event_time.type}; it must be a required Timestamp"
+        )
+    if len(contract.version.split(".")) != 3 or not contract.version.replace(".", "").isdigit():
+        raise ConfigurationError(f"class {name}: version {contract.version!r} is not of the form 1.2.0")
+    if contract.revisions not in get_args(Revisions):
+        raise ConfigurationError(
+            f"class {name}: revisions {contract.revisions!r} is none of {', '.join(get_args(Revisions))}"
+        )
+    if contract.availability not in {"observed", "asserted"}:
+        raise ConfigurationError(
+            f"class {name}: availability {contract.availability!r} is neither 'observed' nor 'asserted'"
+        )
+
+
+def _check_key_column(column: pa.Field, name: str) -> None:
+    if column.nullable:
+        raise ConfigurationError(f"class {name}: key column {column.name!r} may be null; a key must be required")
+    if pa.types.is_nested(column.type) or pa.types.is_floating(column.type):
+        raise ConfigurationError(
+            f"class {name}: key column {column.name!r} is {column.type}; a key must compare exactly "
+            "(str, int, date, Timestamp, Decimal, bool)"
+        )
