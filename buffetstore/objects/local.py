@@ -79,7 +79,8 @@ class LocalStore(ObjectStore):
     """
 
     def __init__(self, root: str | os.PathLike[str], *, create: bool = False) -> None:
-        self._root = Path(os.path.abspath(root))  # noqa: PTH100 - Path.resolve asks the disk
+        # Bound now, so that a later change of directory moves nothing; asks the kernel, never the disk.
+        self._root = Path(os.path.normpath(os.fsdecode(os.getcwdb()) / Path(root)))  # noqa: PTH109
         self._create = create
         self._swept = False
 
