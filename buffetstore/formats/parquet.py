@@ -1,0 +1,244 @@
+"""Arrow tables to Parquet bytes and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from buffetstore.errors import ConfigurationError, CorruptFileError, InvalidQueryError
+from buffetstore.expressions import Expression, columns_of
+from buffetstore.formats.compression import COMPRESSIONS, Compression, choose_codec, encodings
+from buffetstore.formats.predicates import Bounds, filter_rows, may_match
+from buffetstore.formats.statistics import MAX_COLUMNS, statistics_json
+from buffetstore.resilience.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MIN_ROW_GROUP_ROWS = 50_000
+_LEVELS = {"zstd": 1, "gzip": 6}
+_UNREADABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, pa.ArrowException)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One Parquet file in memory. `statistics` is Delta's JSON about its columns."""
+
+    data: memoryview
+    rows: int
+    statistics: str
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.data.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetFormatter:
+    """Parquet with an encoding chosen for each column from its type and values.
+
+    Parameters
+    ----------
+    compression:
+        The codec; `auto` picks one from the data.
+    level:
+        The codec's own level, where it has levels; None takes a quick one.
+    row_group_rows:
+        Rows in a row group, at least 50,000: small groups make whole scans slow.
+    statistics_columns:
+        How many columns, from the first, have statistics.
+
+    Raises
+    ------
+    ConfigurationError
+        An unknown codec, or row groups that are too small.
+
+    >>> formatter = ParquetFormatter()
+    >>> formatter.decode(formatter.encode(pa.table({"x": [1, 2]})).data).to_pydict()
+    {'x': [1, 2]}
+    """
+
+    compression: Compression = "zstd"
+    level: int | None = None
+    row_group_rows: int = 131_072
+    statistics_columns: int = MAX_COLUMNS
+
+    def __post_init__(self) -> None:
+        if self.compression not in COMPRESSIONS:
+            raise ConfigurationError(f"compression {self.compression!r} is not one of {', '.join(COMPRESSIONS)}")
+        if self.row_group_rows < MIN_ROW_GROUP_ROWS:
+            raise ConfigurationError(
+                f"row_group_rows is {self.row_group_rows}: at least {MIN_ROW_GROUP_ROWS} are needed"
+            )
+
+    def encode(self, table: pa.Table) -> Encoded:
+        """Return the table as one Parquet file. Of more than a few rows call `aencode` instead: this blocks."""
+        codec = choose_codec(table) if self.compression == "auto" else self.compression
+        dictionaries, others = encodings(table)
+        # Groups of equal size, so that no small one is left at the end.
+        groups = max(1, table.num_rows // self.row_group_rows)
+        sink = pa.BufferOutputStream()
+        pq.write_table(
+            table,
+            sink,
+            row_group_size=max(1, -(-table.num_rows // groups)),
+            compression=codec,
+            compression_level=(_LEVELS.get(codec) if self.level is None else self.level) if codec in _LEVELS else None,
+            use_dictionary=dictionaries or False,
+            column_encoding=others or None,
+            store_decimal_as_integer=True,
+            write_statistics=True,
+            write_page_checksum=True,
+        )
+        statistics = statistics_json(table, columns=self.statistics_columns)
+        return Encoded(memoryview(sink.getvalue()), table.num_rows, statistics)
+
+    def decode(
+        self,
+        data: Any,
+        columns: Sequence[str] | None = None,
+        predicate: Expression | None = None,
+        *,
+        schema: pa.Schema | None = None,
+        constants: Mapping[str, pa.Scalar] | None = None,
+    ) -> pa.Table:
+        """Return the rows of a Parquet file that satisfy the predicate.
+
+        Row groups that cannot hold such a row are not decoded.
+
+        Parameters
+        ----------
+        data:
+            The whole file: bytes or anything with the buffer protocol.
+        columns:
+            The columns to return, in this order; all where None.
+        schema:
+            What the rows should look like: columns that the file lacks come as null, others are cast.
+        constants:
+            Columns that have one value in the whole file and are not stored in it.
+
+        Raises
+        ------
+        CorruptFileError
+            The bytes are no Parquet file, or a damaged one.
+        InvalidQueryError
+            A column is neither in the file nor in the schema, or does not compare with its value.
+        """
+        constants = constants or {}
+        try:
+            with pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), page_checksum_verification=True) as file:
+                reading = _Reading(file, schema if schema is not None else _with_constants(file, constants), constants)
+                return reading.read(columns, predicate)
+        except _UNREADABLE as error:
+            raise CorruptFileError(f"the bytes are not a readable Parquet file: {error}") from error
+
+    async def aencode(self, table: pa.Table) -> Encoded:
+        """Do `encode` in a thread."""
+        return await in_thread(self.encode, table)
+
+    async def adecode(
+        self,
+        data: Any,
+        columns: Sequence[str] | None = None,
+        predicate: Expression | None = None,
+        *,
+        schema: pa.Schema | None = None,
+        constants: Mapping[str, pa.Scalar] | None = None,
+    ) -> pa.Table:
+        """Do `decode` in a thread."""
+        return await in_thread(self.decode, data, columns, predicate, schema=schema, constants=constants)
+
+
+def _with_constants(file: pq.ParquetFile, constants: Mapping[str, pa.Scalar]) -> pa.Schema:
+    schema = file.schema_arrow
+    for name, value in constants.items():
+        if name not in schema.names:
+            schema = schema.append(pa.field(name, value.type))
+    return schema.remove_metadata()
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    file: pq.ParquetFile
+    schema: pa.Schema
+    constants: Mapping[str, pa.Scalar]
+
+    def read(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
+        wanted = list(self.schema.names if columns is None else columns)
+        tested = sorted(columns_of(predicate) - set(wanted)) if predicate is not None else []
+        for name in [*wanted, *tested]:
+            if name not in self.schema.names:
+                raise InvalidQueryError(f"there is no column {name!r}: there are {', '.join(self.schema.names)}")
+        names = [*wanted, *tested]
+        stored = [name for name in names if name in self.file.schema_arrow.names and name not in self.constants]
+        groups = self._groups(predicate)
+        raw = self.file.read_row_groups(groups, columns=stored) if groups else self.file.schema_arrow.empty_table()
+        rows = sum(self.file.metadata.row_group(group).num_rows for group in groups)
+        found = pa.table(
+            [self._conformed(raw, name, rows) for name in names],
+            schema=pa.schema([self.schema.field(name).with_nullable(True) for name in names]),
+        )
+        if predicate is not None:
+            found = filter_rows(found, predicate)
+        if not wanted:  # a table without columns still counts its rows
+            return (found if names else raw).select([])
+        return found.select(wanted).cast(pa.schema([self.schema.field(name) for name in wanted]))
+
+    def _conformed(self, raw: pa.Table, name: str, rows: int) -> Any:
+        kind = self.schema.field(name).type
+        if name in self.constants:
+            return pa.repeat(self.constants[name].cast(kind), rows)
+        if name not in raw.column_names:
+            return pa.nulls(rows, kind)
+        column = raw[name]
+        return column if column.type == kind else column.cast(kind)
+
+    def _groups(self, predicate: Expression | None) -> list[int]:
+        metadata = self.file.metadata
+        every = range(metadata.num_row_groups)
+        if predicate is None:
+            return list(every)
+        rows = pa.array([metadata.row_group(group).num_rows for group in every], pa.int64())
+        bounds = {name: known for name in columns_of(predicate) if (known := self._bounds(name)) is not None}
+        return [
+            group for group, keep in zip(every, may_match(predicate, bounds, rows).to_pylist(), strict=True) if keep
+        ]
+
+    def _bounds(self, name: str) -> Bounds | None:
+        kind = self.schema.field(name).type
+        count = self.file.metadata.num_row_groups
+        if name in self.constants:
+            value = self.constants[name]
+            same = pa.repeat(value.cast(kind), count)
+            return Bounds(same, same, pa.repeat(pa.scalar(0, pa.int64()), count)) if value.is_valid else None
+        leaf = self._leaf(name)
+        if leaf is None:
+            return None
+        found = [_group_bounds(self.file.metadata.row_group(group).column(leaf)) for group in range(count)]
+        try:
+            stored = self.file.schema_arrow.field(name).type
+            low, high = (pa.array([each[at] for each in found], stored).cast(kind) for at in (0, 1))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return None
+        return Bounds(low, high, pa.array([each[2] for each in found], pa.int64()))
+
+    def _leaf(self, name: str) -> int | None:
+        if pa.types.is_nested(self.schema.field(name).type):
+            return None
+        schema = self.file.metadata.schema
+        return next((index for index in range(len(schema)) if schema.column(index).path == name), None)
+
+
+def _group_bounds(chunk: Any) -> tuple[Any, Any, int | None]:
+    known = chunk.statistics
+    if known is None:
+        return None, None, None
+    nulls = known.null_count if known.has_null_count else None
+    try:
+        return (known.min, known.max, nulls) if known.has_min_max else (None, None, nulls)
+    except (ValueError, pa.ArrowException):  # a foreign writer cut text inside a character
+        return None, None, nulls

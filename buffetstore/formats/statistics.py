@@ -1,0 +1,112 @@
+"""Per-file statistics as the Delta protocol writes them: numRecords, minValues, maxValues, nullCount.
+
+Source: Delta protocol, "Per-file Statistics". A reader may rely on min <= every value <= max, so whatever is cut (long
+strings, nanoseconds) is cut downwards in the minimum and upwards in the maximum, and left out where that is impossible.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+MAX_CHARACTERS = 32
+MAX_COLUMNS = 32  # the default of delta.dataSkippingNumIndexedCols
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_UNITS_PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
+
+
+def statistics_json(table: pa.Table, *, columns: int = MAX_COLUMNS) -> str:
+    """Return the statistics of the first `columns` columns as Delta's JSON.
+
+    Lists, maps and structs have none; text is cut to 32 characters; a float column with NaN has no bounds, because
+    readers do not agree whether NaN is above or below numbers.
+
+    >>> statistics_json(pa.table({"x": [1, None, 3]}))
+    '{"numRecords":3,"minValues":{"x":1},"maxValues":{"x":3},"nullCount":{"x":1}}'
+    """
+    lowest: dict[str, Any] = {}
+    highest: dict[str, Any] = {}
+    nulls: dict[str, int] = {}
+    for name, column in list(zip(table.column_names, table.columns, strict=True))[:columns]:
+        if pa.types.is_nested(column.type):
+            continue
+        nulls[name] = column.null_count
+        low, high = _bounds(column)
+        if low is not None:
+            lowest[name] = low
+        if high is not None:
+            highest[name] = high
+    return _to_json({"numRecords": table.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls})
+
+
+def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return _bounds(pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
+    if column.null_count == len(column):
+        return None, None
+    if pa.types.is_floating(kind):
+        return (None, None) if pc.any(pc.is_nan(column)).as_py() else _python_bounds(column, _finite)
+    if pa.types.is_timestamp(kind):
+        return _timestamp_bounds(column)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        low, high = _python_bounds(column, str)
+        return low[:MAX_CHARACTERS], _raised(high)
+    if pa.types.is_date(kind):
+        return _python_bounds(column, date.isoformat)
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        return _python_bounds(column, lambda value: value)
+    return None, None
+
+
+def _python_bounds(column: pa.ChunkedArray, convert: Any) -> tuple[Any, Any]:
+    found = pc.min_max(column)
+    return convert(found["min"].as_py()), convert(found["max"].as_py())
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _timestamp_bounds(column: pa.ChunkedArray) -> tuple[str | None, str | None]:
+    low, high = _python_bounds(column.cast(pa.int64()), int)
+    if column.type.unit == "ns":
+        return _instant(low // 1000), _instant(-(-high // 1000))
+    factor = _UNITS_PER_MICROSECOND[column.type.unit]
+    return _instant(low * factor), _instant(high * factor)
+
+
+def _instant(microseconds: int) -> str | None:
+    try:
+        moment = _EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:  # beyond the year 9999
+        return None
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _raised(text: str) -> str | None:
+    """Return the text, or the shortest prefix-like text above everything that starts as it does."""
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    prefix = text[:MAX_CHARACTERS]
+    while prefix:
+        following = ord(prefix[-1]) + 1
+        if following == 0xD800:  # surrogates are no characters
+            following = 0xE000
+        if following <= 0x10FFFF:
+            return prefix[:-1] + chr(following)
+        prefix = prefix[:-1]
+    return None
+
+
+def _to_json(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{json.dumps(name)}:{_to_json(item)}" for name, item in value.items()) + "}"
+    # A decimal is a JSON number with all its digits, which the json module would only write as a float.
+    return format(value, "f") if isinstance(value, Decimal) else json.dumps(value, allow_nan=False)
