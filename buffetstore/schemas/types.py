@@ -68,6 +68,7 @@ def _lower(value: Any) -> Any:
 
 Price = Annotated[Decimal, Field(max_digits=18, decimal_places=8)]
 Money = Annotated[Decimal, Field(max_digits=22, decimal_places=2)]
+Quantity = Annotated[Decimal, Field(max_digits=28, decimal_places=8)]
 Timestamp: TypeAlias = datetime
 """UTC, microseconds; a naive datetime is refused."""
 Date: TypeAlias = date

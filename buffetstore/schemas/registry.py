@@ -1,0 +1,101 @@
+"""Which data types there are, and which versions of each."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from buffetstore.errors import ConfigurationError, UnknownDataTypeError, UnknownSchemaVersionError
+from buffetstore.schemas.forecasts import Forecast, ForecastV100
+from buffetstore.schemas.market_data import MarketData, MarketDataV100, MarketDataV110
+from buffetstore.schemas.options_data import OptionsData, OptionsDataV100
+from buffetstore.schemas.record import Record, contract_of
+from buffetstore.schemas.ticks import Quote, Trade
+from buffetstore.schemas.types import canonical_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from buffetstore.schemas.contract import Contract
+
+BUILT_IN: tuple[type[Record], ...] = (
+    MarketDataV100,
+    MarketDataV110,
+    MarketData,
+    ForecastV100,
+    Forecast,
+    OptionsDataV100,
+    OptionsData,
+    Trade,
+    Quote,
+)
+
+
+class Registry:
+    """Contracts by data type and version."""
+
+    def __init__(self, models: Iterable[type[Record]] = BUILT_IN) -> None:
+        self._contracts: dict[str, dict[str, Contract]] = {}
+        for model in models:
+            self.add(model)
+
+    def add(self, model: type[Record]) -> Contract:
+        """Register a record class. A subclass of the class that holds its data type and version takes its place.
+
+        Raises
+        ------
+        ConfigurationError
+            Another class holds that data type and version.
+        """
+        if not (isinstance(model, type) and issubclass(model, Record)):
+            raise ConfigurationError(f"{model!r} is no record class: class Weather(Record, data_type='weather', ...)")
+        contract = contract_of(model)
+        versions = self._contracts.setdefault(contract.data_type, {})
+        held = versions.get(contract.version)
+        if held is not None and not issubclass(model, held.model):
+            raise ConfigurationError(
+                f"{contract.data_type} {contract.version} is {held.model.__qualname__}: {model.__qualname__} must "
+                "subclass it to take its place, or state another data_type or version"
+            )
+        versions[contract.version] = contract
+        return contract
+
+    def get(self, data_type: str, version: str | None = None) -> Contract:
+        """Return a contract, by default the newest; 'v1.2.0' is '1.2.0'.
+
+        Raises
+        ------
+        UnknownDataTypeError, UnknownSchemaVersionError
+            The message lists what is known and says what is nearest.
+        """
+        versions = self._contracts.get(data_type)
+        if versions is None:
+            known = self.data_types()
+            raise UnknownDataTypeError(
+                f"unknown data type {data_type!r}{_nearest(data_type, known)}; known are {', '.join(known)}"
+            )
+        if version is None:
+            return versions[self.versions(data_type)[-1]]
+        contract = versions.get(canonical_version(version))
+        if contract is None:
+            known = self.versions(data_type)
+            raise UnknownSchemaVersionError(
+                f"{data_type} has no schema version {version!r}{_nearest(str(version), known)}; "
+                f"known are {', '.join(known)}"
+            )
+        return contract
+
+    def data_types(self) -> list[str]:
+        """Return the names of all data types, sorted."""
+        return sorted(self._contracts)
+
+    def versions(self, data_type: str) -> list[str]:
+        """Return the versions of a data type, oldest first."""
+        if data_type not in self._contracts:
+            self.get(data_type)
+        return sorted(self._contracts[data_type], key=lambda version: tuple(map(int, version.split("."))))
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = get_close_matches(str(name), known, n=1)
+    return f", did you mean {near[0]!r}?" if near else ""
