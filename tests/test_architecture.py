@@ -24,7 +24,8 @@ FLOORS = [
     {"storage"},
     {"config", "ingest", "ml", "engines", "operations", "testing"},
     {"manager"},
-    {"cli", "sync", "demo"},
+    {"sync", "demo"},
+    {"cli"},
 ]
 FLOOR = {package: number for number, packages in enumerate(FLOORS) for package in packages}
 MODULE_LINES, MODULE_MEDIAN, FUNCTION_LINES, FUNCTION_P90 = 400, 150, 60, 25
