@@ -1,0 +1,312 @@
+"""Objects in Google Cloud Storage, over gcloud-aio-storage's API root and tokens and one pooled aiohttp session.
+
+gcloud-aio-storage does what it does right (metadata, listing, deletion, rewriting). Reads with a generation, streams,
+checksums and chunks it has not, so they are requests of our own in the same session; nothing here retries, but for a
+resumable upload that goes on from the byte that the service has.
+"""
+
+# ruff: noqa: A002, D102 - names and docstrings are those of the contract
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from buffetstore.errors import (
+    BucketNotFoundError,
+    ConfigurationError,
+    InvalidInputError,
+    NotFoundError,
+    PreconditionFailedError,
+)
+from buffetstore.objects.base import (
+    DEFAULT_ATTRIBUTES,
+    OVERWRITE,
+    Attributes,
+    ByteRange,
+    Capabilities,
+    Data,
+    GetResult,
+    Listing,
+    ObjectMeta,
+    ObjectStore,
+    PutMode,
+    Upload,
+)
+from buffetstore.objects.gcs_client import ClientOptions, GCSClient, PoolStats, Purpose
+from buffetstore.objects.gcs_downloads import ObjectReader, range_header
+from buffetstore.objects.gcs_uploads import (
+    UPLOAD_CHUNK_BYTES,
+    ObjectWriter,
+    ResumableUpload,
+    condition,
+    object_meta,
+)
+from buffetstore.objects.keys import checked_key
+from buffetstore.objects.ranges import checked_range, coalesce, cut
+from buffetstore.resilience.threads import in_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Sequence
+
+
+T = TypeVar("T")
+
+_COPY_BYTES = 1024 * 1024  # a mutable body above this is copied off the loop
+_DELETES_AT_ONCE = 32
+_LISTED = "name,size,generation,updated"
+_CONSISTENT_READS = 3
+
+
+class GCSStore(ObjectStore):
+    """The objects of one bucket. A version is an object's generation.
+
+    Without an `api_root` it is Google's service with Google's credentials. With one and no credentials given, requests
+    carry none, as emulators want it.
+
+    Parameters
+    ----------
+    bucket:
+        The bucket's name.
+    api_root:
+        Where the service is, such as an emulator's `http://127.0.0.1:4443`.
+    token:
+        A bearer token, used as it is.
+    service_file:
+        The file of a service account, an authorised user or a workload identity. Without it:
+        GOOGLE_APPLICATION_CREDENTIALS, gcloud's application-default login, the metadata server.
+    service_account_email:
+        A service account to impersonate with these credentials.
+    max_connections:
+        Connections open at once; further requests wait for one.
+    timeout_seconds:
+        Longest silence of the service, not of a whole transfer.
+    kms_key:
+        The Cloud KMS key that new objects are encrypted with, as its resource name.
+    page_size:
+        Objects asked for in one page of a listing, at most 1000.
+    chunk_bytes:
+        Size of the chunks of large uploads, a multiple of 256 KiB.
+
+    Raises
+    ------
+    ConfigurationError
+        A setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        *,
+        api_root: str | None = None,
+        token: str | None = None,
+        service_file: str | None = None,
+        service_account_email: str | None = None,
+        max_connections: int = 50,
+        timeout_seconds: float = 60.0,
+        kms_key: str | None = None,
+        page_size: int = 1000,
+        chunk_bytes: int = UPLOAD_CHUNK_BYTES,
+    ) -> None:
+        _check(bucket, api_root, max_connections, timeout_seconds, page_size, chunk_bytes)
+        self._bucket = bucket
+        self._page_size = page_size
+        self._kms_key = kms_key
+        options = ClientOptions(
+            api_root, token, service_file, service_account_email, max_connections, float(timeout_seconds)
+        )
+        self._client = GCSClient(bucket, options)
+        self._reader = ObjectReader(self._client)
+        self._writer = ObjectWriter(self._client, chunk_bytes=chunk_bytes, kms_key=kms_key)
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Self:
+        """Return the store of `gs://bucket`; the options are the constructor's."""
+        parts = urlsplit(url)
+        if parts.scheme != "gs" or not parts.netloc:
+            raise ConfigurationError(f"{url!r} is not gs://bucket")
+        if parts.path.strip("/"):
+            raise ConfigurationError(f"{url!r} has a path: wrap the store of gs://{parts.netloc} in a PrefixStore")
+        return cls(parts.netloc, **options)
+
+    @property
+    def url(self) -> str:
+        return f"gs://{self._bucket}"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are busy and idle now."""
+        return self._client.pool_stats()
+
+    async def put(
+        self, key: str, data: Data, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
+    ) -> ObjectMeta:
+        return await self._writer.put(checked_key(key), await _owned(data), mode, attributes)
+
+    async def start_upload(
+        self, key: str, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
+    ) -> Upload:
+        return ResumableUpload(self._writer, checked_key(key), mode, attributes)
+
+    async def get(
+        self, key: str, *, range: ByteRange | None = None, if_match: str | None = None, head: bool = False
+    ) -> GetResult:
+        checked_key(key)
+        if head:
+            return GetResult(await self._head(key, if_match), _nothing(), range=(0, 0))
+        return await self._reader.get(key, range, if_match)
+
+    async def get_ranges(
+        self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
+    ) -> list[bytes]:
+        checked_key(key)
+        for start, end in ranges:
+            range_header(ByteRange(start, end), key)
+        if not ranges:
+            return []
+        joined = coalesce(ranges)
+        for _ in [None] * _CONSISTENT_READS:
+            parts = await _all([self._reader.range(key, start, end, if_match) for start, end in joined])
+            if len({meta.version for meta, _ in parts}) == 1:
+                size = parts[0][0].size
+                for start, end in ranges:
+                    checked_range(start, end, size, key)
+                return cut(ranges, joined, [body for _, body in parts])
+        raise PreconditionFailedError(f"{key!r} is replaced faster than its ranges can be read: use if_match", key=key)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        wanted = {checked_key(key) for key in keys}
+        limit = asyncio.Semaphore(_DELETES_AT_ONCE)
+
+        async def remove(key: str) -> None:
+            async with limit, self._client.storage(Purpose(f"delete {key!r}", key, writes=True)) as storage:
+                await storage.delete(self._bucket, key, timeout=self._client.timeout)  # type: ignore[arg-type]
+
+        async def absent(key: str) -> None:
+            try:
+                await remove(key)
+            except BucketNotFoundError:
+                raise
+            except NotFoundError:
+                return
+
+        await _all([absent(key) for key in wanted])
+
+    async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
+        async for page in self._pages(prefix, {"startOffset": after} if after else {}, f"items({_LISTED})"):
+            for item in page.get("items", []):
+                if item["name"] > after:  # startOffset itself belongs to the answer
+                    yield object_meta(item, with_attributes=False)
+
+    async def list_prefixes(self, prefix: str = "") -> Listing:
+        if prefix and not prefix.endswith("/"):
+            raise InvalidInputError(f"prefix {prefix!r} must be empty or end with '/'", key=prefix)
+        objects: list[ObjectMeta] = []
+        prefixes: list[str] = []
+        async for page in self._pages(prefix, {"delimiter": "/"}, f"prefixes,items({_LISTED})"):
+            objects += [object_meta(item, with_attributes=False) for item in page.get("items", [])]
+            prefixes += page.get("prefixes", [])
+        return Listing(objects, prefixes)
+
+    async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
+        checked_key(source)
+        params = condition(mode) | ({"destinationKmsKeyName": self._kms_key} if self._kms_key else {})
+        purpose = Purpose(f"copy {source!r} to {checked_key(target)!r}", target, mode, writes=True)
+        try:
+            async with self._client.storage(purpose) as storage:
+                answer = await storage.copy(
+                    self._bucket,
+                    source,
+                    self._bucket,
+                    new_name=target,
+                    params=params,
+                    timeout=self._client.timeout,  # type: ignore[arg-type]
+                )
+                return object_meta(answer["resource"])
+        except NotFoundError as error:
+            error.key = source  # the target need not be there
+            raise
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
+
+    async def _head(self, key: str, if_match: str | None) -> ObjectMeta:
+        async with self._client.storage(Purpose(f"read {key!r}", key)) as storage:
+            resource = await storage.download_metadata(
+                self._bucket,
+                key,
+                timeout=self._client.timeout,  # type: ignore[arg-type]
+            )
+            meta = object_meta(resource)
+        if if_match not in {None, meta.version}:
+            raise PreconditionFailedError(f"{key!r} has version {meta.version}, not {if_match}", key=key)
+        return meta
+
+    async def _pages(self, prefix: str, query: dict[str, str], fields: str) -> AsyncIterator[dict[str, Any]]:
+        params = {"prefix": prefix, "maxResults": str(self._page_size), "fields": f"nextPageToken,{fields}", **query}
+        while True:
+            async with self._client.storage(Purpose(f"list {prefix!r}")) as storage:
+                page = await storage.list_objects(
+                    self._bucket,
+                    params=dict(params),
+                    timeout=self._client.timeout,  # type: ignore[arg-type]
+                )
+            yield page
+            if not page.get("nextPageToken"):
+                return
+            params["pageToken"] = page["nextPageToken"]
+
+
+def _check(
+    bucket: str,
+    api_root: str | None,
+    max_connections: int,
+    timeout_seconds: float,
+    page_size: int,
+    chunk_bytes: int,
+) -> None:
+    wrong = []
+    if not bucket or "/" in bucket:
+        wrong.append(f"bucket {bucket!r} is not a bucket's name")
+    if api_root is not None and not api_root.startswith(("http://", "https://")):
+        wrong.append(f"api_root {api_root!r} must start with http:// or https://")
+    if max_connections < 1:
+        wrong.append(f"max_connections {max_connections} must be at least 1")
+    if not timeout_seconds > 0:
+        wrong.append(f"timeout_seconds {timeout_seconds} must be above 0")
+    if not 1 <= page_size <= 1000:
+        wrong.append(f"page_size {page_size} must be in 1..1000")
+    if chunk_bytes < 1 or chunk_bytes % (256 * 1024):
+        wrong.append(f"chunk_bytes {chunk_bytes} must be a multiple of 262144")
+    if wrong:
+        raise ConfigurationError("; ".join(wrong))
+
+
+async def _owned(data: Data) -> bytes:
+    """Return the bytes as they are now: the caller may change a buffer while it is sent."""
+    if isinstance(data, bytes):
+        return data
+    if len(memoryview(data).cast("B")) <= _COPY_BYTES:
+        return bytes(data)
+    return await in_thread(bytes, data)
+
+
+async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all at once; the first failure cancels the others and is raised as itself."""
+    if len(calls) == 1:
+        return [await calls[0]]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in list[bytes]():
+        yield chunk
