@@ -15,7 +15,7 @@ import google_crc32c
 
 from buffetstore.errors import ChecksumMismatchError, StorageError, UnavailableError, UnsupportedOperationError
 from buffetstore.objects.base import Attributes, ObjectMeta, Upload
-from buffetstore.objects.gcs_client import Purpose
+from buffetstore.objects.gcs.client import Purpose
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from buffetstore.objects.base import Data, PutMode
-    from buffetstore.objects.gcs_client import GCSClient
+    from buffetstore.objects.gcs.client import GCSClient
 
 UPLOAD_CHUNK_BYTES = 8 * 1024 * 1024  # a multiple of 256 KiB, as the service wants it
 _INLINE_BYTES = 512 * 1024  # hashed on the loop in well under a millisecond
@@ -31,15 +31,15 @@ _PIECE_BYTES = 256 * 1024
 _RESUME_POLICY = RetryPolicy(attempts=5)
 
 
-def object_meta(resource: Mapping[str, Any], *, with_attributes: bool = True) -> ObjectMeta:
-    """Return an object resource of the JSON API as ours."""
+def object_meta(resource: Mapping[str, Any], prefix: str, *, with_attributes: bool = True) -> ObjectMeta:
+    """Return an object resource of the JSON API as ours, its key below `prefix`."""
     attributes = Attributes(
         content_type=resource.get("contentType") or "application/octet-stream",
         metadata=resource.get("metadata", {}),
         storage_class=resource.get("storageClass"),
     )
     return ObjectMeta(
-        resource["name"],
+        resource["name"].removeprefix(prefix),
         int(resource["size"]),
         str(resource["generation"]),
         datetime.fromisoformat(resource["updated"]),
@@ -116,11 +116,11 @@ class ObjectWriter:
             data=b"".join((head, data, tail)) if small else _pieces(head, data, tail),
             size=size,
         ) as response:
-            return object_meta(await response.json(content_type=None))
+            return object_meta(await response.json(content_type=None), self.client.prefix)
 
     def resource(self, key: str, attributes: Attributes) -> dict[str, Any]:
         """Return the properties of a new object."""
-        resource: dict[str, Any] = {"name": key, "contentType": attributes.content_type}
+        resource: dict[str, Any] = {"name": self.client.prefix + key, "contentType": attributes.content_type}
         if attributes.metadata:
             resource["metadata"] = dict(attributes.metadata)
         if attributes.storage_class is not None:
@@ -191,7 +191,7 @@ class ResumableUpload(Upload):
         else:
             resource = await self._send(chunk, is_last=True)
             assert resource is not None
-            meta = object_meta(resource)
+            meta = object_meta(resource, self._client.prefix)
         self._state = "complete"
         self._buffer.clear()
         return meta
@@ -293,7 +293,7 @@ class ResumableUpload(Upload):
         """Take back an object whose bytes are not those sent, unless somebody replaced it already."""
         async with self._client.storage(self._purpose) as storage:
             await storage.delete(
-                resource["bucket"], self._key, params={"ifGenerationMatch": str(resource["generation"])}
+                resource["bucket"], resource["name"], params={"ifGenerationMatch": str(resource["generation"])}
             )
         raise ChecksumMismatchError(
             f"upload {self._key!r}: the service's checksum is not that of the bytes sent; the object was taken back",

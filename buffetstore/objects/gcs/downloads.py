@@ -10,8 +10,8 @@ import google_crc32c
 
 from buffetstore.errors import ChecksumMismatchError, InvalidRangeError, UnavailableError
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, GetResult, ObjectMeta
-from buffetstore.objects.gcs_client import Purpose
-from buffetstore.objects.gcs_uploads import base64_crc32c, generation
+from buffetstore.objects.gcs.client import Purpose
+from buffetstore.objects.gcs.uploads import base64_crc32c, generation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
     from buffetstore.objects.base import ByteRange
-    from buffetstore.objects.gcs_client import GCSClient
+    from buffetstore.objects.gcs.client import GCSClient
 
 
 class ObjectReader:

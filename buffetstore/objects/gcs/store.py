@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from buffetstore.errors import (
     BucketNotFoundError,
@@ -34,9 +34,9 @@ from buffetstore.objects.base import (
     PutMode,
     Upload,
 )
-from buffetstore.objects.gcs_client import ClientOptions, GCSClient, PoolStats, Purpose
-from buffetstore.objects.gcs_downloads import ObjectReader, range_header
-from buffetstore.objects.gcs_uploads import (
+from buffetstore.objects.gcs.client import ClientOptions, GCSClient, PoolStats, Purpose
+from buffetstore.objects.gcs.downloads import ObjectReader, range_header
+from buffetstore.objects.gcs.uploads import (
     UPLOAD_CHUNK_BYTES,
     ObjectWriter,
     ResumableUpload,
@@ -69,6 +69,8 @@ class GCSStore(ObjectStore):
     ----------
     bucket:
         The bucket's name.
+    prefix:
+        Where this store's keys start in the bucket, as path segments.
     api_root:
         Where the service is, such as an emulator's `http://127.0.0.1:4443`.
     token:
@@ -98,6 +100,7 @@ class GCSStore(ObjectStore):
     def __init__(
         self,
         bucket: str,
+        prefix: str = "",
         *,
         api_root: str | None = None,
         token: str | None = None,
@@ -116,23 +119,22 @@ class GCSStore(ObjectStore):
         options = ClientOptions(
             api_root, token, service_file, service_account_email, max_connections, float(timeout_seconds)
         )
-        self._client = GCSClient(bucket, options)
+        prefix = f"{checked_key(prefix.strip('/'))}/" if prefix.strip("/") else ""
+        self._client = GCSClient(bucket, prefix, options)
         self._reader = ObjectReader(self._client)
         self._writer = ObjectWriter(self._client, chunk_bytes=chunk_bytes, kms_key=kms_key)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """Return the store of `gs://bucket`; the options are the constructor's."""
+        """Return the store of `gs://bucket/prefix`; the options are the constructor's."""
         parts = urlsplit(url)
         if parts.scheme != "gs" or not parts.netloc:
-            raise ConfigurationError(f"{url!r} is not gs://bucket")
-        if parts.path.strip("/"):
-            raise ConfigurationError(f"{url!r} has a path: wrap the store of gs://{parts.netloc} in a PrefixStore")
-        return cls(parts.netloc, **options)
+            raise ConfigurationError(f"{url!r} is not gs://bucket/prefix")
+        return cls(parts.netloc, unquote(parts.path), **options)
 
     @property
     def url(self) -> str:
-        return f"gs://{self._bucket}"
+        return f"gs://{self._bucket}/{quote(self._client.prefix)}".removesuffix("/")
 
     @property
     def capabilities(self) -> Capabilities:
@@ -184,7 +186,7 @@ class GCSStore(ObjectStore):
 
         async def remove(key: str) -> None:
             async with limit, self._client.storage(Purpose(f"delete {key!r}", key, writes=True)) as storage:
-                await storage.delete(self._bucket, key, timeout=self._client.timeout)  # type: ignore[arg-type]
+                await storage.delete(self._bucket, self._client.prefix + key, timeout=self._client.timeout)  # type: ignore[arg-type]
 
         async def absent(key: str) -> None:
             try:
@@ -197,10 +199,13 @@ class GCSStore(ObjectStore):
         await _all([absent(key) for key in wanted])
 
     async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
-        async for page in self._pages(prefix, {"startOffset": after} if after else {}, f"items({_LISTED})"):
+        async for page in self._pages(
+            prefix, {"startOffset": self._client.prefix + after} if after else {}, f"items({_LISTED})"
+        ):
             for item in page.get("items", []):
-                if item["name"] > after:  # startOffset itself belongs to the answer
-                    yield object_meta(item, with_attributes=False)
+                meta = object_meta(item, self._client.prefix, with_attributes=False)
+                if meta.key > after:  # startOffset itself belongs to the answer
+                    yield meta
 
     async def list_prefixes(self, prefix: str = "") -> Listing:
         if prefix and not prefix.endswith("/"):
@@ -208,8 +213,9 @@ class GCSStore(ObjectStore):
         objects: list[ObjectMeta] = []
         prefixes: list[str] = []
         async for page in self._pages(prefix, {"delimiter": "/"}, f"prefixes,items({_LISTED})"):
-            objects += [object_meta(item, with_attributes=False) for item in page.get("items", [])]
-            prefixes += page.get("prefixes", [])
+            start = self._client.prefix
+            objects += [object_meta(item, start, with_attributes=False) for item in page.get("items", [])]
+            prefixes += [found.removeprefix(start) for found in page.get("prefixes", [])]
         return Listing(objects, prefixes)
 
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
@@ -220,13 +226,13 @@ class GCSStore(ObjectStore):
             async with self._client.storage(purpose) as storage:
                 answer = await storage.copy(
                     self._bucket,
-                    source,
+                    self._client.prefix + source,
                     self._bucket,
-                    new_name=target,
+                    new_name=self._client.prefix + target,
                     params=params,
                     timeout=self._client.timeout,  # type: ignore[arg-type]
                 )
-                return object_meta(answer["resource"])
+                return object_meta(answer["resource"], self._client.prefix)
         except NotFoundError as error:
             error.key = source  # the target need not be there
             raise
@@ -238,16 +244,21 @@ class GCSStore(ObjectStore):
         async with self._client.storage(Purpose(f"read {key!r}", key)) as storage:
             resource = await storage.download_metadata(
                 self._bucket,
-                key,
+                self._client.prefix + key,
                 timeout=self._client.timeout,  # type: ignore[arg-type]
             )
-            meta = object_meta(resource)
+            meta = object_meta(resource, self._client.prefix)
         if if_match not in {None, meta.version}:
             raise PreconditionFailedError(f"{key!r} has version {meta.version}, not {if_match}", key=key)
         return meta
 
     async def _pages(self, prefix: str, query: dict[str, str], fields: str) -> AsyncIterator[dict[str, Any]]:
-        params = {"prefix": prefix, "maxResults": str(self._page_size), "fields": f"nextPageToken,{fields}", **query}
+        params = {
+            "prefix": self._client.prefix + prefix,
+            "maxResults": str(self._page_size),
+            "fields": f"nextPageToken,{fields}",
+            **query,
+        }
         while True:
             async with self._client.storage(Purpose(f"list {prefix!r}")) as storage:
                 page = await storage.list_objects(

@@ -13,8 +13,8 @@ from gcloud.aio.storage import Storage
 from yarl import URL
 
 from buffetstore.errors import AuthenticationError, StorageError, UnsupportedOperationError
-from buffetstore.objects.gcs_auth import Credentials, StaticToken
-from buffetstore.objects.gcs_errors import Refusal, network_error
+from buffetstore.objects.gcs.auth import Credentials, StaticToken
+from buffetstore.objects.gcs.errors import Refusal, network_error
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -69,8 +69,9 @@ class GCSClient:
         It is closed, or used in another event loop than the first.
     """
 
-    def __init__(self, bucket: str, options: ClientOptions) -> None:
+    def __init__(self, bucket: str, prefix: str, options: ClientOptions) -> None:
         self._bucket = bucket
+        self.prefix = prefix
         self._options = options
         self.root = (options.api_root or GOOGLE_ROOT).rstrip("/")
         self._is_anonymous = options.api_root is not None and not (
@@ -97,7 +98,7 @@ class GCSClient:
 
     def object_url(self, key: str) -> str:
         """Return the object's address in the XML API, whose answers carry all of its metadata."""
-        return f"{self.root}/{self._bucket}/{quote(key, safe='')}"
+        return f"{self.root}/{self._bucket}/{quote(self.prefix + key, safe='')}"
 
     def upload_url(self, **query: str) -> str:
         """Return where new objects are sent."""

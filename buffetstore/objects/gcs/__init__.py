@@ -1,0 +1,8 @@
+"""Objects in Google Cloud Storage."""
+
+from __future__ import annotations
+
+from buffetstore.objects.gcs.client import PoolStats
+from buffetstore.objects.gcs.store import GCSStore
+
+__all__ = ["GCSStore", "PoolStats"]
