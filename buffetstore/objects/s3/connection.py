@@ -1,0 +1,134 @@
+"""One lazily opened, pooled client, whose every call raises our errors."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+
+from buffetstore.errors import ConfigurationError, UnsupportedOperationError
+from buffetstore.objects.s3.errors import Call, mapped
+from buffetstore.resilience.threads import in_thread
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
+
+    from buffetstore.objects.base import PutMode
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """How to reach the service.
+
+    Parameters
+    ----------
+    endpoint_url:
+        Of another service than AWS.
+    access_key, secret_key, session_token:
+        Without them botocore's own chain is asked (environment, profile, web identity, instance role).
+    path_style:
+        Put the bucket in the path, not in the host name; by default so with an `endpoint_url`.
+    timeout_seconds:
+        How long an open connection may be silent.
+    conditional:
+        Which conditions the service keeps: on `all` writes (AWS), on `puts` but not at the completion of a multipart
+        upload (Ceph before Squid), or `none`. What is not kept is refused.
+    """
+
+    region: str | None = None
+    endpoint_url: str | None = None
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    path_style: bool | None = None
+    max_connections: int = 50
+    timeout_seconds: float = 60.0
+    connect_timeout_seconds: float = 5.0
+    conditional: Literal["all", "puts", "none"] = "all"
+
+
+class S3Connection:
+    """The client of one bucket."""
+
+    def __init__(self, bucket: str, url: str, options: S3Options) -> None:
+        self.bucket = bucket
+        self.url = url
+        self._options = options
+        self._stack = AsyncExitStack()
+        self._opening = asyncio.Lock()
+        self._client: Any = None
+        self._closed = False
+
+    async def call(
+        self,
+        operation: str,
+        *,
+        key: str | None = None,
+        mode: PutMode | None = None,
+        write: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Send one request; `key` and `mode` are for the error that tells of it, `write` makes it ambiguous."""
+        with mapped(Call(operation, self.url, key, mode, write)):
+            client = self._client or await self._open()
+            answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close the pool; later calls are refused."""
+        self._closed = True
+        async with self._opening:
+            self._client = None
+            await self._stack.aclose()
+
+    async def _open(self) -> Any:
+        async with self._opening:
+            if self._closed:
+                raise UnsupportedOperationError(f"the store {self.url} is closed: open it again")
+            if self._client is None:
+                session = await in_thread(_read_session)
+                try:
+                    self._client = await self._stack.enter_async_context(self._new_client(session))
+                except ValueError as error:  # botocore's own check of an endpoint
+                    raise ConfigurationError(f"{self.url}: {error}") from error
+            return self._client
+
+    def _new_client(self, session: AioSession) -> Any:
+        options = self._options
+        path_style = options.endpoint_url is not None if options.path_style is None else options.path_style
+        config = AioConfig(
+            max_pool_connections=options.max_connections,
+            connect_timeout=options.connect_timeout_seconds,
+            read_timeout=options.timeout_seconds,
+            retries={"total_max_attempts": 1, "mode": "standard"},  # the retry wrapper is the one layer that retries
+            s3={
+                "addressing_style": "path" if path_style else "virtual",
+                # The CRC of each body is in a signed header; hashing it again would hold up the event loop.
+                "payload_signing_enabled": False,
+            },
+            # A whole object is checked here while it streams, and its parts have no checksum.
+            response_checksum_validation="when_required",
+            warm_up_loader_caches=True,  # in a thread: the models of the service are megabytes of JSON
+        )
+        return session.create_client(
+            "s3",
+            region_name=options.region,
+            endpoint_url=options.endpoint_url,
+            aws_access_key_id=options.access_key,
+            aws_secret_access_key=options.secret_key,
+            aws_session_token=options.session_token,
+            config=config,
+        )
+
+
+def _read_session() -> AioSession:
+    """Return a session that has read its files, so that the event loop does not wait for the disk."""
+    session = get_session()
+    session.full_config  # noqa: B018 - read and kept by the property
+    loader = session.get_component("data_loader")
+    loader.load_service_model("s3", "service-2")
+    return session
