@@ -1,0 +1,172 @@
+"""A plan's names and values, bound to the columns that a data type and its table have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from buffetstore.errors import InvalidQueryError
+from buffetstore.expressions import ALWAYS, And, Column, Comparison, Expression, IsIn, IsNull, Not, Or, columns_of
+from buffetstore.query.coerce import comparison, membership
+from buffetstore.query.rules import NEVER, simplify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from buffetstore.query.plan import QueryPlan
+    from buffetstore.schemas.contract import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class BoundPlan:
+    """A plan that can be executed on one table.
+
+    Parameters
+    ----------
+    plan:
+        What was bound.
+    schema:
+        Every column that may be named: those of the table, and those of the contract that it does not have yet.
+    stored:
+        The table's columns; the others are null in every row.
+    predicate:
+        All filters and the time range, typed and simplified.
+    below:
+        What of the predicate may be tested before revisions are merged: all of it where they are not.
+    columns:
+        The columns of the answer.
+    key:
+        The columns that rows are sorted by and, where `merge` is true, merged by.
+    event_time:
+        The column whose buckets lay out the files.
+    merge:
+        Only the latest revision of each key is wanted, and several may be stored.
+    known_at:
+        Only rows that were available then.
+    """
+
+    plan: QueryPlan
+    schema: pa.Schema
+    stored: frozenset[str]
+    predicate: Expression
+    below: Expression
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    event_time: str
+    merge: bool
+    known_at: datetime | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """True when no row can satisfy it: nothing need be read."""
+        return self.plan.is_empty or self.predicate == NEVER
+
+    def output_schema(self) -> pa.Schema:
+        """Return the schema of the answer's table."""
+        return pa.schema([self.schema.field(name) for name in self.columns])
+
+
+def bind(
+    plan: QueryPlan, contract: Contract, table_schema: pa.Schema, *, projection: Contract | None = None
+) -> BoundPlan:
+    """Bind `plan` to the newest contract of its data type and to its table.
+
+    Parameters
+    ----------
+    projection:
+        The contract whose columns are the answer's where the query names none; None is all that the table has.
+
+    Raises
+    ------
+    InvalidQueryError
+        A column is unknown, or a constant does not have its column's type; the message names the nearest column.
+    """
+    schema = _all_columns(contract.schema, table_schema)
+    columns = plan.columns
+    if columns is None:
+        shown = table_schema.names if projection is None else projection.schema.names
+        columns = tuple(name for name in schema.names if name in shown)
+    for name in columns:
+        _field(schema, name, contract.data_type)
+    predicate = bind_expression(And((plan.predicate, _in_range(plan, contract.event_time))), schema, contract.data_type)
+    merge = contract.revisions == "keep" and plan.query.revisions != "all"
+    known_at = plan.query.known_at
+    assert not isinstance(known_at, str)
+    return BoundPlan(
+        plan=plan,
+        schema=schema,
+        stored=frozenset(table_schema.names),
+        predicate=predicate,
+        below=only_columns(predicate, contract.key) if merge else predicate,
+        columns=columns,
+        key=contract.key,
+        event_time=contract.event_time,
+        merge=merge,
+        known_at=known_at,
+    )
+
+
+def bind_expression(expression: Expression, schema: pa.Schema, data_type: str) -> Expression:
+    """Return the expression with every constant of its column's type, simplified.
+
+    Raises
+    ------
+    InvalidQueryError
+        As `bind` does.
+    """
+    return simplify(_typed(expression, schema, data_type))[0]
+
+
+def _typed(expression: Expression, schema: pa.Schema, data_type: str) -> Expression:
+    match expression:
+        case Comparison(column, op, value):
+            field = _field(schema, column, data_type)
+            if isinstance(value, Column):
+                _field(schema, value.name, data_type)
+                return expression
+            return comparison(field, op, value)
+        case IsIn(column, values):
+            return membership(_field(schema, column, data_type), values)
+        case IsNull(column):
+            _field(schema, column, data_type)
+            return expression
+        case And(parts):
+            return And(tuple(_typed(part, schema, data_type) for part in parts))
+        case Or(parts):
+            return Or(tuple(_typed(part, schema, data_type) for part in parts))
+        case Not(part):
+            return Not(_typed(part, schema, data_type))
+
+
+def only_columns(expression: Expression, columns: Iterable[str]) -> Expression:
+    """Return the conjuncts that read no other columns: what every satisfying row satisfies too."""
+    allowed = frozenset(columns)
+    parts = expression.parts if isinstance(expression, And) else (expression,)
+    kept = tuple(part for part in parts if columns_of(part) <= allowed)
+    return kept[0] if len(kept) == 1 else And(kept) if kept else ALWAYS
+
+
+def _in_range(plan: QueryPlan, event_time: str) -> Expression:
+    start, end = plan.time_range
+    after = () if start is None else (Comparison(event_time, ">=", start),)
+    before = () if end is None else (Comparison(event_time, "<", end),)
+    return And((*after, *before))
+
+
+def _all_columns(contract: pa.Schema, table: pa.Schema) -> pa.Schema:
+    """Return the contract's columns in its order, typed as the table has them, then the table's others."""
+    stored = {field.name: field for field in table}
+    known = [stored.get(field.name, field.with_nullable(True)) for field in contract]
+    return pa.schema([*known, *(field for field in table if field.name not in contract.names)])
+
+
+def _field(schema: pa.Schema, name: str, data_type: str) -> pa.Field:
+    if name in schema.names:
+        return schema.field(name)
+    near = get_close_matches(name, schema.names, 1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InvalidQueryError(f"{data_type} has no column {name!r}: {hint}it has {', '.join(schema.names)}")
