@@ -28,10 +28,13 @@ from buffetstore.objects.helpers import (
     head,
     list_all,
     put_text,
+    read_object,
     upload_file,
 )
 from buffetstore.objects.local import LocalStore
 from buffetstore.objects.memory import MemoryStore
+from buffetstore.objects.open import open_store
+from buffetstore.objects.wrappers import MetricsStore, PrefixStore, RetryStore, StoreWrapper
 
 __all__ = [
     "CREATE",
@@ -45,9 +48,13 @@ __all__ = [
     "Listing",
     "LocalStore",
     "MemoryStore",
+    "MetricsStore",
     "ObjectMeta",
     "ObjectStore",
+    "PrefixStore",
     "PutMode",
+    "RetryStore",
+    "StoreWrapper",
     "Update",
     "Upload",
     "delete_prefix",
@@ -58,6 +65,8 @@ __all__ = [
     "get_text",
     "head",
     "list_all",
+    "open_store",
     "put_text",
+    "read_object",
     "upload_file",
 ]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from buffetstore.errors import NotFoundError
+from buffetstore.errors import NotFoundError, PreconditionFailedError
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, OVERWRITE, Attributes, ByteRange, ObjectMeta, ObjectStore
 from buffetstore.resilience.threads import in_thread
 
@@ -45,7 +45,27 @@ async def get_bytes(
     if_match: str | None = None,
 ) -> bytes:
     """Return the object, or one range of it, whole."""
-    return await (await store.get(key, range=range, if_match=if_match)).read()
+    return (await read_object(store, key, range=range, if_match=if_match))[1]
+
+
+async def read_object(
+    store: ObjectStore,
+    key: str,
+    *,
+    range: ByteRange | None = None,  # noqa: A002 - the field's own word
+    if_match: str | None = None,
+) -> tuple[ObjectMeta, bytes]:
+    """Return the object's metadata and the bytes of just that version.
+
+    Where a broken download cannot be mended because the object was replaced meanwhile, the new one is read instead.
+    """
+    while True:
+        result = await store.get(key, range=range, if_match=if_match)
+        try:
+            return result.meta, await result.read()
+        except PreconditionFailedError:
+            if if_match is not None:
+                raise
 
 
 async def get_many(store: ObjectStore, keys: Sequence[str], *, concurrency: int = 64) -> list[bytes]:

@@ -131,7 +131,7 @@ class LocalStore(ObjectStore):
         head: bool = False,
     ) -> GetResult:
         path = self._path(key)
-        body = _Body(self._root, key)
+        body = _Body(self._root, key, create=self._create)
         try:
             meta = await in_thread(body.open, path, range, if_match, head)
         except BaseException:
@@ -184,7 +184,7 @@ class LocalStore(ObjectStore):
                 file.discard()
 
     def _get_ranges(self, key: str, path: Path, ranges: Sequence[tuple[int, int]], if_match: str | None) -> list[bytes]:
-        with mapped(self._root, key):
+        with mapped(self._root, key, create=self._create):
             file, status = _open(self._root, path, key, if_match)
             try:
                 wanted = [checked_range(start, end, status.st_size, key) for start, end in ranges]
@@ -218,7 +218,7 @@ class LocalStore(ObjectStore):
         return Listing([_meta(key, status) for key, status in objects], prefixes)
 
     def _copy(self, source: str, source_path: Path, target: str, target_path: Path, mode: PutMode) -> ObjectMeta:
-        with mapped(self._root, source):
+        with mapped(self._root, source, create=self._create):
             original, _ = _open(self._root, source_path, source, None)
         try:
             with mapped(self._root, target, writing=True):
@@ -244,8 +244,9 @@ class LocalStore(ObjectStore):
 class _Body:
     """An open file and the range of it that is read; the file may be replaced or deleted meanwhile."""
 
-    def __init__(self, root: Path, key: str) -> None:
+    def __init__(self, root: Path, key: str, *, create: bool) -> None:
         self._root = root
+        self._create = create
         self._key = key
         self._file: int | None = None
         self._first = b""
@@ -253,7 +254,7 @@ class _Body:
 
     def open(self, path: Path, asked: ByteRange | None, if_match: str | None, head: bool) -> ObjectMeta:
         """Open the file and read the first chunk: a small object takes one trip to a thread."""
-        with mapped(self._root, self._key):
+        with mapped(self._root, self._key, create=self._create):
             self._file, status = _open(self._root, path, self._key, if_match)
             if not head:
                 start, end = self.range = resolve_range(asked, status.st_size, self._key)

@@ -59,21 +59,21 @@ def version_of(status: os.stat_result) -> str:
 
 
 @contextmanager
-def mapped(root: Path, key: str, *, writing: bool = False) -> Iterator[None]:
-    """Raise what the operating system says as one of our errors."""
+def mapped(root: Path, key: str, *, writing: bool = False, create: bool = False) -> Iterator[None]:
+    """Raise what the operating system says as one of our errors; with `create` a missing root counts as empty."""
     try:
         yield
     except OSError as error:
         if isinstance(error, StorageError):
             raise
-        raise _mapped(error, root, key, writing=writing) from error
+        raise _mapped(error, root, key, writing=writing, create=create) from error
 
 
-def _mapped(error: OSError, root: Path, key: str, *, writing: bool) -> StorageError:
+def _mapped(error: OSError, root: Path, key: str, *, writing: bool, create: bool) -> StorageError:
     where = f"{key!r} in {os.fspath(root)!r}"
     reason = error.strerror or str(error)
     match error.errno:
-        case errno.ENOENT | errno.ENOTDIR if not root.is_dir():
+        case errno.ENOENT | errno.ENOTDIR if not create and not root.is_dir():
             return missing_root(root)
         case errno.ENOENT if writing:
             return UnavailableError(f"{where}: the temporary file or a folder was removed meanwhile", key=key)

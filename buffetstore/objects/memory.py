@@ -166,9 +166,9 @@ class _MemoryUpload(Upload):
         self._open().extend(data)
 
     async def complete(self) -> ObjectMeta:
-        data = bytes(self._open())
+        meta = await self._store.put(self._key, self._open(), mode=self._mode, attributes=self._attributes)
         self._data = None
-        return await self._store.put(self._key, data, mode=self._mode, attributes=self._attributes)
+        return meta
 
     async def abort(self) -> None:
         self._data = None

@@ -15,7 +15,7 @@ from buffetstore.errors import (
     UnsupportedOperationError,
 )
 from buffetstore.objects.base import CREATE, Attributes, Update
-from buffetstore.objects.helpers import exists, get_bytes, get_text, head, put_text
+from buffetstore.objects.helpers import exists, get_bytes, get_text, head, put_text, read_object
 
 if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
@@ -115,12 +115,12 @@ class WriteCases:
 
         async def add(entry: str) -> None:
             while True:
-                async with await store.get("counter") as result:
-                    entries = json.loads(await result.read())
+                meta, body = await read_object(store, "counter")
+                entries = json.loads(body)
                 if entry in entries:  # an earlier swap had landed although its answer was lost
                     return
                 try:
-                    await put_text(store, "counter", json.dumps([*entries, entry]), mode=Update(result.meta.version))
+                    await put_text(store, "counter", json.dumps([*entries, entry]), mode=Update(meta.version))
                 except PreconditionFailedError as error:
                     if not error.ambiguous:
                         continue

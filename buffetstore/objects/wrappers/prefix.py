@@ -1,0 +1,148 @@
+"""A store that starts at a prefix of another."""
+
+# ruff: noqa: A002, D102 - names and docstrings are those of the contract
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar
+
+from buffetstore.errors import InvalidInputError, StorageError
+from buffetstore.objects.base import (
+    DEFAULT_ATTRIBUTES,
+    OVERWRITE,
+    Attributes,
+    ByteRange,
+    Data,
+    GetResult,
+    Listing,
+    ObjectMeta,
+    ObjectStore,
+    PutMode,
+    Upload,
+)
+from buffetstore.objects.keys import checked_key
+from buffetstore.objects.wrappers.base import StoreWrapper, UploadWrapper, WrappedResult
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Sequence
+
+
+class PrefixStore(StoreWrapper):
+    """Keys of this store are those of `inner` below `prefix`; it cannot reach any other.
+
+    Parameters
+    ----------
+    inner:
+        The store around; closed with this one.
+    prefix:
+        Path segments, with or without a `/` at their end.
+
+    Raises
+    ------
+    InvalidKeyError
+        No key can start with `prefix`.
+    """
+
+    forwards: ClassVar[frozenset[str]] = frozenset({"capabilities", "aclose"})
+
+    def __init__(self, inner: ObjectStore, prefix: str) -> None:
+        super().__init__(inner)
+        self._prefix = checked_key(prefix.removesuffix("/")) + "/"
+        self._names = _Names(self._prefix)
+
+    @property
+    def url(self) -> str:
+        start = self.inner.url
+        return f"{start}{'' if start.endswith('/') else '/'}{self._prefix.removesuffix('/')}"
+
+    async def put(
+        self, key: str, data: Data, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
+    ) -> ObjectMeta:
+        with self._names.in_errors():
+            return self._names.own(await self.inner.put(self._names.full(key), data, mode=mode, attributes=attributes))
+
+    async def start_upload(
+        self, key: str, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
+    ) -> Upload:
+        with self._names.in_errors():
+            return _PrefixUpload(
+                self._names, await self.inner.start_upload(self._names.full(key), mode=mode, attributes=attributes)
+            )
+
+    async def get(
+        self, key: str, *, range: ByteRange | None = None, if_match: str | None = None, head: bool = False
+    ) -> GetResult:
+        with self._names.in_errors():
+            result = await self.inner.get(self._names.full(key), range=range, if_match=if_match, head=head)
+        return WrappedResult(result, self._names.own(result.meta), self._chunks(result))
+
+    async def get_ranges(
+        self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
+    ) -> list[bytes]:
+        with self._names.in_errors():
+            return await self.inner.get_ranges(self._names.full(key), ranges, if_match=if_match)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        with self._names.in_errors():
+            await self.inner.delete([self._names.full(key) for key in keys])
+
+    async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
+        with self._names.in_errors():
+            async for meta in self.inner.list_objects(self._prefix + prefix, after=self._prefix + after):
+                yield self._names.own(meta)
+
+    async def list_prefixes(self, prefix: str = "") -> Listing:
+        if prefix and not prefix.endswith("/"):
+            raise InvalidInputError(f"prefix {prefix!r} must be empty or end with '/'", key=prefix)
+        with self._names.in_errors():
+            listing = await self.inner.list_prefixes(self._prefix + prefix)
+        cut = len(self._prefix)
+        return Listing([self._names.own(meta) for meta in listing.objects], [name[cut:] for name in listing.prefixes])
+
+    async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
+        with self._names.in_errors():
+            return self._names.own(await self.inner.copy(self._names.full(source), self._names.full(target), mode=mode))
+
+    async def _chunks(self, result: GetResult) -> AsyncIterator[Data]:
+        with self._names.in_errors():
+            async for chunk in result:
+                yield chunk
+
+
+class _Names:
+    """Translates keys between the two stores."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+
+    def full(self, key: str) -> str:
+        return self.prefix + checked_key(key)
+
+    def own(self, meta: ObjectMeta) -> ObjectMeta:
+        return replace(meta, key=meta.key[len(self.prefix) :])
+
+    @contextmanager
+    def in_errors(self) -> Iterator[None]:
+        """Name this store's keys in the errors of the inner one."""
+        try:
+            yield
+        except StorageError as error:
+            if error.key is not None and error.key.startswith(self.prefix):
+                error.key = error.key[len(self.prefix) :]
+            raise
+
+
+class _PrefixUpload(UploadWrapper):
+    def __init__(self, names: _Names, inner: Upload) -> None:
+        super().__init__(inner)
+        self._names = names
+
+    async def write(self, data: Data) -> None:
+        with self._names.in_errors():
+            await self.inner.write(data)
+
+    async def complete(self) -> ObjectMeta:
+        with self._names.in_errors():
+            return self._names.own(await self.inner.complete())
