@@ -51,7 +51,7 @@ class GCSConfig(Settings):
     service_account_email:
         Whom to impersonate, and who signs URLs (GCS_SERVICE_ACCOUNT_EMAIL).
     region, kms_key_id:
-        Where new buckets are made and the key that encrypts them (GCS_REGION, GCS_KMS_KEY_ID).
+        Where the buckets are, and the key that new objects are encrypted with (GCS_REGION, GCS_KMS_KEY_ID).
     max_connections:
         Connections in the pool (GCS_MAX_CONNECTIONS).
     retry_attempts:
@@ -64,7 +64,7 @@ class GCSConfig(Settings):
         A service account's key (GOOGLE_APPLICATION_CREDENTIALS); else gcloud's login, the metadata server or
         workload identity.
     emulator_host:
-        ``host:port`` or URL of an emulator (STORAGE_EMULATOR_HOST).
+        ``host:port`` or URL of an emulator (STORAGE_EMULATOR_HOST); it is sent no credentials.
     """
 
     VARIABLES: ClassVar[Mapping[str, Sequence[str]]] = {
@@ -116,12 +116,15 @@ class GCSConfig(Settings):
 
 def gcs_options(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what `GCSStore.from_url` takes of `settings`, without what is not set."""
+    account = settings.get("credentials_file")
     named = {
-        "project": settings.get("project_id"),
         "api_root": settings.get("emulator_host"),
-        "service_file": settings.get("credentials_file"),
+        "service_file": None if account is None else str(account),
         "service_account_email": settings.get("service_account_email"),
+        "kms_key": settings.get("kms_key_id"),
         "max_connections": settings.get("max_connections"),
         "timeout_seconds": settings.get("timeout_seconds"),
     }
+    if named["api_root"] is not None:  # credentials are not for emulators
+        named |= {"service_file": None, "service_account_email": None, "kms_key": None}
     return {name: value for name, value in named.items() if value is not None}

@@ -39,6 +39,4 @@ def store_options_from_environment(url: str, env: Mapping[str, str] | None = Non
     config = kind.__new__(kind)
     fill(config, found | stand_in, "the environment", partial(variable_of, kind.VARIABLES, variables))
     options = config.model_dump(include=set(found))
-    if kind is S3Config:
-        return s3_options(options)
-    return gcs_options(options | {"project_id": variables.get("GOOGLE_CLOUD_PROJECT") or None})
+    return s3_options(options) if kind is S3Config else gcs_options(options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -46,6 +46,8 @@ class S3Config(Settings):
         AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN.
     path_style:
         Put the bucket in the path, not in the host name (S3_PATH_STYLE); by default so with an `endpoint_url`.
+    conditional:
+        Which conditional writes the service keeps, see `S3Options` (S3_CONDITIONAL).
     max_connections, retry_attempts, timeout_seconds, compression:
         As in `GCSConfig` (S3_MAX_CONNECTIONS, S3_RETRY_ATTEMPTS, S3_TIMEOUT_SECONDS, S3_COMPRESSION).
     """
@@ -59,6 +61,7 @@ class S3Config(Settings):
         "secret_key": ("AWS_SECRET_ACCESS_KEY",),
         "session_token": ("AWS_SESSION_TOKEN",),
         "path_style": ("S3_PATH_STYLE",),
+        "conditional": ("S3_CONDITIONAL",),
         "max_connections": ("S3_MAX_CONNECTIONS",),
         "retry_attempts": ("S3_RETRY_ATTEMPTS",),
         "timeout_seconds": ("S3_TIMEOUT_SECONDS",),
@@ -73,6 +76,7 @@ class S3Config(Settings):
     secret_key: SecretStr | None = None
     session_token: SecretStr | None = None
     path_style: bool | None = None
+    conditional: Literal["all", "puts", "none"] = "all"
     max_connections: int = Field(default=50, ge=1, le=10_000)
     retry_attempts: int = Field(default=3, ge=1, le=100)
     timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -7,6 +8,8 @@ from pydantic import ValidationError
 
 from buffetstore.config import GCSConfig, S3Config, store_options_from_environment
 from buffetstore.errors import ConfigurationError
+from buffetstore.objects.open import open_store
+from buffetstore.resilience.retry import RetryPolicy
 
 ENOUGH = {"GOOGLE_CLOUD_PROJECT": "my-project", "GCS_DATA_BUCKET": "my-data"}
 EVERYTHING = ENOUGH | {
@@ -159,13 +162,34 @@ def test_a_bad_terraform_file_says_what_to_mend(tmp_path, content, message):
 
 def test_options_for_the_stores_leave_out_what_is_not_set():
     assert GCSConfig.from_environment(env=ENOUGH).store_options() == {
-        "project": "my-project",
         "max_connections": 50,
         "timeout_seconds": 60.0,
     }
-    emulated = GCSConfig.from_environment(env=EVERYTHING)
-    assert emulated.store_options()["api_root"] == "http://localhost:9023"
-    assert emulated.retry_options() == {"attempts": 5}
+    config = GCSConfig.from_environment(env=EVERYTHING | {"STORAGE_EMULATOR_HOST": ""})
+    assert config.store_options() == {
+        "service_file": EVERYTHING["GOOGLE_APPLICATION_CREDENTIALS"],
+        "service_account_email": EVERYTHING["GCS_SERVICE_ACCOUNT_EMAIL"],
+        "kms_key": EVERYTHING["GCS_KMS_KEY_ID"],
+        "max_connections": 7,
+        "timeout_seconds": 2.5,
+    }
+    assert RetryPolicy(**config.retry_options()).attempts == 5
+
+
+def test_an_emulator_is_sent_no_credentials():
+    options = GCSConfig.from_environment(env=EVERYTHING).store_options()
+    assert options == {"api_root": "http://localhost:9023", "max_connections": 7, "timeout_seconds": 2.5}
+
+
+def test_the_stores_take_the_options():
+    for config in (
+        GCSConfig.from_environment(env=EVERYTHING),
+        GCSConfig.from_environment(env=EVERYTHING | {"STORAGE_EMULATOR_HOST": ""}),
+        S3Config(bucket="my-data", prefix="lake", access_key="a", secret_key="b", region="eu-west-1"),
+    ):
+        store = open_store(config.url, **config.store_options())
+        assert store.url == config.url
+        asyncio.run(store.aclose())
 
 
 def test_secrets_of_s3_are_never_shown():
@@ -190,7 +214,7 @@ def test_options_of_a_bare_url_come_from_the_environment():
         "region": "eu-west-1",
         "path_style": False,
     }
-    assert store_options_from_environment("gs://elsewhere", EVERYTHING)["project"] == "my-project"
+    assert store_options_from_environment("gs://elsewhere", EVERYTHING)["max_connections"] == 7
     assert store_options_from_environment("gs://elsewhere", {"STORAGE_EMULATOR_HOST": "h:1"}) == {
         "api_root": "http://h:1"
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiobotocore.config import AioConfig
@@ -112,7 +113,6 @@ class S3Connection:
             },
             # A whole object is checked here while it streams, and its parts have no checksum.
             response_checksum_validation="when_required",
-            warm_up_loader_caches=True,  # in a thread: the models of the service are megabytes of JSON
         )
         return session.create_client(
             "s3",
@@ -128,7 +128,14 @@ class S3Connection:
 def _read_session() -> AioSession:
     """Return a session that has read its files, so that the event loop does not wait for the disk."""
     session = get_session()
+    session.register_component("data_loader", _loader())
     session.full_config  # noqa: B018 - read and kept by the property
-    loader = session.get_component("data_loader")
-    loader.load_service_model("s3", "service-2")
     return session
+
+
+@cache
+def _loader() -> Any:
+    """Return what reads and keeps the models of the service: megabytes of JSON, the same for every store."""
+    session = get_session()
+    session.warm_up_loader_caches("s3")
+    return session.get_component("data_loader")

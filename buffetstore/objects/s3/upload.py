@@ -12,6 +12,7 @@ from buffetstore.errors import ConflictError, NotFoundError, StorageError, Unava
 from buffetstore.objects.base import Upload
 from buffetstore.objects.s3.errors import Call
 from buffetstore.objects.s3.transfer import described, outgoing, quoted, written
+from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
@@ -25,15 +26,29 @@ PARALLEL_PARTS = 4
 MOST_PARTS = 10_000
 
 
-class Multipart:
-    """The requests of one multipart upload."""
+# The retry wrapper leaves parts to the store, which alone knows which of them arrived.
+PART_POLICY = RetryPolicy(attempts=5)
 
-    def __init__(self, connection: S3Connection, key: str, name: str, mode: PutMode, attributes: Attributes) -> None:
+
+class Multipart:
+    """The requests of one multipart upload; parts are repeated by `policy`, the completion is not."""
+
+    def __init__(
+        self,
+        connection: S3Connection,
+        key: str,
+        name: str,
+        mode: PutMode,
+        attributes: Attributes,
+        *,
+        policy: RetryPolicy = PART_POLICY,
+    ) -> None:
         self._connection = connection
         self._key = key
         self._name = name
         self._mode = mode
         self._attributes = attributes
+        self._policy = policy
         self._upload_id: str | None = None
         self._parts: list[dict[str, Any]] = []
         self._size = 0
@@ -57,7 +72,7 @@ class Multipart:
         async def send_one(number: int, part: memoryview) -> dict[str, Any]:
             async with limit:
                 body = await outgoing(part)
-                answer = await self._request("upload_part", PartNumber=number, **body)
+                answer = await self._part("upload_part", PartNumber=number, **body)
                 return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": body["ChecksumCRC32"]}
 
         await self._together([send_one(number, part) for number, part in enumerate(parts, first)])
@@ -80,7 +95,7 @@ class Multipart:
             raise
 
     async def _copy_part(self, number: int, parameters: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._request("upload_part_copy", PartNumber=number, **parameters)
+        answer = await self._part("upload_part_copy", PartNumber=number, **parameters)
         names = ("ETag", "ChecksumCRC32")
         return {"PartNumber": number} | {
             name: value for name, value in answer["CopyPartResult"].items() if name in names
@@ -135,8 +150,19 @@ class Multipart:
     async def _start(self) -> None:
         if self._upload_id is None:
             parameters = described(self._attributes) | {"ChecksumAlgorithm": "CRC32"}
-            answer = await self._connection.call("create_multipart_upload", key=self._key, Key=self._name, **parameters)
+            answer = await self._policy.call(
+                lambda: self._connection.call("create_multipart_upload", key=self._key, Key=self._name, **parameters),
+                subject=self._key,
+            )
             self._upload_id = answer["UploadId"]
+
+    async def _part(self, operation: str, **parameters: Any) -> dict[str, Any]:
+        async def attempt() -> dict[str, Any]:
+            if "Body" in parameters:
+                parameters["Body"].seek(0)
+            return await self._request(operation, **parameters)
+
+        return await self._policy.call(attempt, subject=self._key)
 
     async def _request(self, operation: str, *, mode: PutMode | None = None, **parameters: Any) -> dict[str, Any]:
         parameters |= {"UploadId": self._upload_id}
