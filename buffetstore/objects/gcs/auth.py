@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
 from gcloud.aio.auth import Token
+from gcloud.aio.auth.token import Type
 
 from buffetstore.errors import AuthenticationError, StorageError, UnavailableError
 from buffetstore.resilience.threads import in_thread
@@ -81,12 +84,16 @@ class Credentials:
             if self._source is None:
                 self._source = await in_thread(self._open)
             answer = await self._source.refresh(timeout=_TIMEOUT_SECONDS)
+        except StorageError:
+            raise
         except Exception as error:
             raise _refused(error) from error
         self._token = answer.value
         self._due = self._clock() + answer.expires_in * _REFRESH_SHARE
 
     def _open(self) -> Token:
+        if self._service_file is not None:
+            _check_file(self._service_file)
         scope = _IMPERSONATION_SCOPE if self._principal else _SCOPE
         return Token(
             service_file=self._service_file,
@@ -94,6 +101,16 @@ class Credentials:
             scopes=[scope],
             target_principal=self._principal,
         )
+
+
+def _check_file(path: str) -> None:
+    """Raise unless the file can hold credentials: gcloud-aio-auth takes a broken one for none and asks elsewhere."""
+    try:
+        kind = json.loads(Path(path).read_text(encoding="utf-8")).get("type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise AuthenticationError(f"the credentials file {path!r} cannot be read: {type(error).__name__}") from error
+    if kind not in {each.value for each in Type}:
+        raise AuthenticationError(f"the credentials file {path!r} has the unknown type {kind!r}")
 
 
 class StaticToken:

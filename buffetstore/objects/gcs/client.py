@@ -69,9 +69,8 @@ class GCSClient:
         It is closed, or used in another event loop than the first.
     """
 
-    def __init__(self, bucket: str, prefix: str, options: ClientOptions) -> None:
+    def __init__(self, bucket: str, options: ClientOptions) -> None:
         self._bucket = bucket
-        self.prefix = prefix
         self._options = options
         self.root = (options.api_root or GOOGLE_ROOT).rstrip("/")
         self._is_anonymous = options.api_root is not None and not (
@@ -98,7 +97,7 @@ class GCSClient:
 
     def object_url(self, key: str) -> str:
         """Return the object's address in the XML API, whose answers carry all of its metadata."""
-        return f"{self.root}/{self._bucket}/{quote(self.prefix + key, safe='')}"
+        return f"{self.root}/{self._bucket}/{quote(key, safe='')}"
 
     def upload_url(self, **query: str) -> str:
         """Return where new objects are sent."""

@@ -1,8 +1,9 @@
 """Objects in Google Cloud Storage, over gcloud-aio-storage's API root and tokens and one pooled aiohttp session.
 
 gcloud-aio-storage does what it does right (metadata, listing, deletion, rewriting). Reads with a generation, streams,
-checksums and chunks it has not, so they are requests of our own in the same session; nothing here retries, but for a
-resumable upload that goes on from the byte that the service has.
+checksums and chunks it has not, so they are requests of our own in the same session. Nothing here retries, but for a
+resumable upload that goes on from the byte that the service has (and aiohttp, which sends an idempotent request once
+more when the idle connection that it chose turns out to be closed).
 """
 
 # ruff: noqa: A002, D102 - names and docstrings are those of the contract
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import quote, unquote, urlsplit
 
 from buffetstore.errors import (
     BucketNotFoundError,
@@ -69,8 +69,6 @@ class GCSStore(ObjectStore):
     ----------
     bucket:
         The bucket's name.
-    prefix:
-        Where this store's keys start in the bucket, as path segments.
     api_root:
         Where the service is, such as an emulator's `http://127.0.0.1:4443`.
     token:
@@ -100,7 +98,6 @@ class GCSStore(ObjectStore):
     def __init__(
         self,
         bucket: str,
-        prefix: str = "",
         *,
         api_root: str | None = None,
         token: str | None = None,
@@ -119,22 +116,27 @@ class GCSStore(ObjectStore):
         options = ClientOptions(
             api_root, token, service_file, service_account_email, max_connections, float(timeout_seconds)
         )
-        prefix = f"{checked_key(prefix.strip('/'))}/" if prefix.strip("/") else ""
-        self._client = GCSClient(bucket, prefix, options)
+        self._client = GCSClient(bucket, options)
         self._reader = ObjectReader(self._client)
         self._writer = ObjectWriter(self._client, chunk_bytes=chunk_bytes, kms_key=kms_key)
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Self:
-        """Return the store of `gs://bucket/prefix`; the options are the constructor's."""
-        parts = urlsplit(url)
-        if parts.scheme != "gs" or not parts.netloc:
-            raise ConfigurationError(f"{url!r} is not gs://bucket/prefix")
-        return cls(parts.netloc, unquote(parts.path), **options)
+        """Return the store of `gs://bucket`; the options are the constructor's.
+
+        Raises
+        ------
+        ConfigurationError
+            The URL is of another kind, or has a path: that is a prefix, which `open_store` and `PrefixStore` know.
+        """
+        scheme, _, bucket = url.partition("://")
+        if scheme != "gs" or "/" in bucket.rstrip("/"):
+            raise ConfigurationError(f"{url!r} is not gs://bucket")
+        return cls(bucket.rstrip("/"), **options)
 
     @property
     def url(self) -> str:
-        return f"gs://{self._bucket}/{quote(self._client.prefix)}".removesuffix("/")
+        return f"gs://{self._bucket}"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -186,7 +188,7 @@ class GCSStore(ObjectStore):
 
         async def remove(key: str) -> None:
             async with limit, self._client.storage(Purpose(f"delete {key!r}", key, writes=True)) as storage:
-                await storage.delete(self._bucket, self._client.prefix + key, timeout=self._client.timeout)  # type: ignore[arg-type]
+                await storage.delete(self._bucket, key, timeout=self._client.timeout)  # type: ignore[arg-type]
 
         async def absent(key: str) -> None:
             try:
@@ -199,11 +201,9 @@ class GCSStore(ObjectStore):
         await _all([absent(key) for key in wanted])
 
     async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
-        async for page in self._pages(
-            prefix, {"startOffset": self._client.prefix + after} if after else {}, f"items({_LISTED})"
-        ):
+        async for page in self._pages(prefix, {"startOffset": after} if after else {}, f"items({_LISTED})"):
             for item in page.get("items", []):
-                meta = object_meta(item, self._client.prefix, with_attributes=False)
+                meta = object_meta(item, with_attributes=False)
                 if meta.key > after:  # startOffset itself belongs to the answer
                     yield meta
 
@@ -213,9 +213,8 @@ class GCSStore(ObjectStore):
         objects: list[ObjectMeta] = []
         prefixes: list[str] = []
         async for page in self._pages(prefix, {"delimiter": "/"}, f"prefixes,items({_LISTED})"):
-            start = self._client.prefix
-            objects += [object_meta(item, start, with_attributes=False) for item in page.get("items", [])]
-            prefixes += [found.removeprefix(start) for found in page.get("prefixes", [])]
+            objects += [object_meta(item, with_attributes=False) for item in page.get("items", [])]
+            prefixes += page.get("prefixes", [])
         return Listing(objects, prefixes)
 
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
@@ -226,13 +225,13 @@ class GCSStore(ObjectStore):
             async with self._client.storage(purpose) as storage:
                 answer = await storage.copy(
                     self._bucket,
-                    self._client.prefix + source,
+                    source,
                     self._bucket,
-                    new_name=self._client.prefix + target,
+                    new_name=target,
                     params=params,
                     timeout=self._client.timeout,  # type: ignore[arg-type]
                 )
-                return object_meta(answer["resource"], self._client.prefix)
+                return object_meta(answer["resource"])
         except NotFoundError as error:
             error.key = source  # the target need not be there
             raise
@@ -244,17 +243,17 @@ class GCSStore(ObjectStore):
         async with self._client.storage(Purpose(f"read {key!r}", key)) as storage:
             resource = await storage.download_metadata(
                 self._bucket,
-                self._client.prefix + key,
+                key,
                 timeout=self._client.timeout,  # type: ignore[arg-type]
             )
-            meta = object_meta(resource, self._client.prefix)
+            meta = object_meta(resource)
         if if_match not in {None, meta.version}:
             raise PreconditionFailedError(f"{key!r} has version {meta.version}, not {if_match}", key=key)
         return meta
 
     async def _pages(self, prefix: str, query: dict[str, str], fields: str) -> AsyncIterator[dict[str, Any]]:
         params = {
-            "prefix": self._client.prefix + prefix,
+            "prefix": prefix,
             "maxResults": str(self._page_size),
             "fields": f"nextPageToken,{fields}",
             **query,

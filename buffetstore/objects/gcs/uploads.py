@@ -31,15 +31,15 @@ _PIECE_BYTES = 256 * 1024
 _RESUME_POLICY = RetryPolicy(attempts=5)
 
 
-def object_meta(resource: Mapping[str, Any], prefix: str, *, with_attributes: bool = True) -> ObjectMeta:
-    """Return an object resource of the JSON API as ours, its key below `prefix`."""
+def object_meta(resource: Mapping[str, Any], *, with_attributes: bool = True) -> ObjectMeta:
+    """Return an object resource of the JSON API as ours."""
     attributes = Attributes(
         content_type=resource.get("contentType") or "application/octet-stream",
         metadata=resource.get("metadata", {}),
         storage_class=resource.get("storageClass"),
     )
     return ObjectMeta(
-        resource["name"].removeprefix(prefix),
+        resource["name"],
         int(resource["size"]),
         str(resource["generation"]),
         datetime.fromisoformat(resource["updated"]),
@@ -116,11 +116,11 @@ class ObjectWriter:
             data=b"".join((head, data, tail)) if small else _pieces(head, data, tail),
             size=size,
         ) as response:
-            return object_meta(await response.json(content_type=None), self.client.prefix)
+            return object_meta(await response.json(content_type=None))
 
     def resource(self, key: str, attributes: Attributes) -> dict[str, Any]:
         """Return the properties of a new object."""
-        resource: dict[str, Any] = {"name": self.client.prefix + key, "contentType": attributes.content_type}
+        resource: dict[str, Any] = {"name": key, "contentType": attributes.content_type}
         if attributes.metadata:
             resource["metadata"] = dict(attributes.metadata)
         if attributes.storage_class is not None:
@@ -163,7 +163,9 @@ class ResumableUpload(Upload):
         self._purpose = Purpose(f"upload {key!r}", key, mode, writes=True)
         self._buffer = bytearray()
         self._session: str | None = None
-        self._persisted = 0
+        self._sent = 0  # bytes of the chunks that are done
+        self._persisted = 0  # bytes that the service said it has
+        self._is_unclear = False  # the answer to the latest request was lost
         self._checksum = 0
         self._failure: StorageError | None = None
         self._state = "open"
@@ -175,7 +177,7 @@ class ResumableUpload(Upload):
         while len(self._buffer) > self._writer.chunk_bytes:
             chunk = bytes(memoryview(self._buffer)[: self._writer.chunk_bytes])
             try:
-                await self._send(chunk, is_last=False)
+                await self._add(chunk)
             except BaseException as error:
                 # Some of `data` may be persisted, so the same write must not be taken again.
                 self._state = "failed"
@@ -189,9 +191,7 @@ class ResumableUpload(Upload):
         if self._session is None:
             meta = await self._writer.put(self._key, chunk, self._mode, self._attributes)
         else:
-            resource = await self._send(chunk, is_last=True)
-            assert resource is not None
-            meta = object_meta(resource, self._client.prefix)
+            meta = object_meta(await self._finish(chunk))
         self._state = "complete"
         self._buffer.clear()
         return meta
@@ -215,27 +215,32 @@ class ResumableUpload(Upload):
         if self._state != "open":
             raise UnsupportedOperationError(f"the upload of {self._key!r} is {self._state}: start a new one")
 
-    async def _send(self, chunk: bytes, *, is_last: bool) -> dict[str, Any] | None:
-        """Send a chunk, resuming where needed; return the object's resource after the last one."""
+    async def _add(self, chunk: bytes) -> None:
+        """Send a chunk that is not the last, and go on with it where the answer is lost: nobody else can."""
         if self._session is None:
-            self._session = await self._policy.call(self._start)
-        start = self._persisted
+            self._session = await self._policy.call(self._start, subject=self._key)
+        start = self._sent
         checksum = await _crc32c(self._checksum, chunk)
-        asks_first = False
 
-        async def attempt() -> dict[str, Any] | None:
-            nonlocal asks_first
-            if asks_first:
-                resource = await self._put(b"", f"bytes */{start + len(chunk) if is_last else '*'}", {})
-                if resource is not None:
-                    return resource
-            asks_first = True
-            return await self._put_rest(chunk, start, base64_crc32c(checksum) if is_last else None)
+        async def attempt() -> None:
+            if self._is_unclear:
+                await self._put(b"", "bytes */*", {})
+            await self._put_rest(chunk, start, None)
 
-        resource = await self._policy.call(attempt, subject=self._key)
-        if resource is not None and resource.get("crc32c") != base64_crc32c(checksum):
+        await self._policy.call(attempt, subject=self._key)
+        self._sent, self._checksum = start + len(chunk), checksum
+
+    async def _finish(self, chunk: bytes) -> dict[str, Any]:
+        """Send the last chunk once; called again after a lost answer, it first asks what became of it."""
+        checksum = base64_crc32c(await _crc32c(self._checksum, chunk))
+        resource = None
+        if self._is_unclear:
+            resource = await self._put(b"", f"bytes */{self._sent + len(chunk)}", {})
+        if resource is None:
+            resource = await self._put_rest(chunk, self._sent, checksum)
+        assert resource is not None, "after the last chunk comes the object or an error"
+        if resource.get("crc32c") != checksum:
             await self._withdraw(resource)
-        self._checksum = checksum
         return resource
 
     async def _put_rest(self, chunk: bytes, start: int, checksum: str | None) -> dict[str, Any] | None:
@@ -260,6 +265,7 @@ class ResumableUpload(Upload):
 
     async def _put(self, body: bytes, content_range: str, headers: dict[str, str]) -> dict[str, Any] | None:
         assert self._session is not None
+        self._is_unclear = True
         async with self._client.request(
             self._purpose,
             "PUT",
@@ -273,8 +279,10 @@ class ResumableUpload(Upload):
                 held = response.headers.get("Range")
                 self._persisted = int(held.rpartition("-")[2]) + 1 if held else 0
                 await response.read()
+                self._is_unclear = False
                 return None
             resource: dict[str, Any] = await response.json(content_type=None)
+            self._is_unclear = False
             return resource
 
     async def _start(self) -> str:

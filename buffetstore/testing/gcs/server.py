@@ -10,7 +10,7 @@ import asyncio
 import json
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 from urllib.parse import unquote
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 _TOKEN_SECONDS = 3600
+_POLL_SECONDS = 0.05
 
 
 class GCSServer:
@@ -111,7 +112,7 @@ class GCSServer:
         call.root = f"http://{request.headers.get('Host') or self.url[7:]}"
         call.body = b"".join([chunk async for chunk in request.content.iter_any()])
         fault = None if call.operation == "emulator" else self.faults.take(call.operation, unquote(call.path))
-        answer = await self._applied(call, fault)
+        answer = await self._applied(request, call, fault)
         sent = await self._send(request, answer, fault)
         log = Request(
             call.operation,
@@ -127,7 +128,13 @@ class GCSServer:
         # A response is due even where the connection is gone; it is written nowhere.
         return sent if sent is not None else web.Response()
 
-    async def _applied(self, call: Call, fault: Fault | None) -> Answer | None:
+    async def _until_gone(self, request: web.BaseRequest) -> None:
+        """Wait until the client hangs up or the server stops."""
+        while not self._stopping.is_set() and request.transport is not None and not request.transport.is_closing():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _POLL_SECONDS)
+
+    async def _applied(self, request: web.BaseRequest, call: Call, fault: Fault | None) -> Answer | None:
         """Return the answer; None where the request is never answered."""
         early = fault if fault is not None and fault.when == "before" else None
         if early is not None:
@@ -136,7 +143,7 @@ class GCSServer:
             if early.kind == "reset":
                 return None
             if early.kind == "stall":
-                await self._stopping.wait()
+                await self._until_gone(request)
                 return None
             if early.kind == "flip":
                 call.body = _flipped(call.body)
@@ -188,8 +195,7 @@ class GCSServer:
         await partial.prepare(request)
         await partial.write(answer.body[: len(answer.body) // 2])
         if late == "stall":
-            await self._stopping.wait()
-        await asyncio.sleep(0)
+            await self._until_gone(request)
         if request.transport is not None:
             request.transport.close()
         return partial

@@ -13,15 +13,3 @@ class TestGCSStore(ObjectStoreContract):
     async def store(self, server, bucket):
         async with GCSStore(bucket, api_root=server.url, page_size=10, chunk_bytes=1024 * 1024) as store:
             yield store
-
-
-class TestGCSStoreBelowAPrefix(ObjectStoreContract):
-    racers = 8
-    listed_objects = 11
-
-    @pytest.fixture
-    async def store(self, server, bucket):
-        url = f"gs://{bucket}/team a/lake"
-        async with GCSStore.from_url(url, api_root=server.url, page_size=10) as store:
-            yield store
-            assert store.url == f"gs://{bucket}/team%20a/lake"
