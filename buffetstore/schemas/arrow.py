@@ -8,20 +8,23 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import pyarrow as pa
-from annotated_types import BaseMetadata
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, PlainValidator, WrapValidator
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from buffetstore.errors import ConfigurationError
+from buffetstore.schemas.types import Canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Hashable, Iterable
 
-_VALIDATORS = (BeforeValidator, AfterValidator, PlainValidator, WrapValidator)
+# Constraints that are kernels, and parameters of pydantic's own constraint that are in the Arrow type or a kernel.
+_KNOWN = (Gt, Ge, Lt, Le, MinLen, MaxLen, Canonical)
+_IN_THE_TYPE = {"max_digits", "decimal_places", "allow_inf_nan", "strict", "pattern"}
 _PLAIN: dict[Any, pa.DataType] = {
     str: pa.string(),
     int: pa.int64(),
@@ -80,8 +83,7 @@ class Filled:
     """Marks a field that the store fills, so that its column is never null although a row may leave it out."""
 
 
-@cache
-def fields_of(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
+def fields_of(model: type[Any]) -> tuple[FieldSpec, ...]:
     """Describe every field of the model, in its order.
 
     Raises
@@ -89,13 +91,20 @@ def fields_of(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
     ConfigurationError
         A field has a type that no column can hold; the message names model and field.
     """
+    return _fields_of(cast("Hashable", model))
+
+
+@cache
+def _fields_of(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
     return tuple(
-        _describe(name, _place(model, name), info.annotation, info.metadata, default=_default(info))
+        _describe(
+            name, _place(model, name), info.annotation, info.metadata, default=_default(info, _place(model, name))
+        )
         for name, info in model.model_fields.items()
     )
 
 
-def schema_of(model: type[BaseModel]) -> pa.Schema:
+def schema_of(model: type[Any]) -> pa.Schema:
     """Return the Arrow schema of the model; required fields are not nullable."""
     return pa.schema([pa.field(spec.name, spec.type, spec.nullable) for spec in fields_of(model)])
 
@@ -104,8 +113,10 @@ def _place(model: type[BaseModel], name: str) -> str:
     return f"{model.__qualname__}.{name}"
 
 
-def _default(info: FieldInfo) -> Any:
-    default = info.get_default(call_default_factory=False)
+def _default(info: FieldInfo, place: str) -> Any:
+    if info.default_factory is not None:
+        raise ConfigurationError(f"{place} has a default_factory, which no column can repeat; give a plain default")
+    default = info.default
     return None if default is PydanticUndefined else default
 
 
@@ -123,7 +134,7 @@ def _describe(name: str, place: str, annotation: Any, metadata: Iterable[Any], *
         default=default,
         constraints=tuple(mark for mark in marks if isinstance(mark, BaseMetadata)),
         choices=choices,
-        custom=any(isinstance(mark, _VALIDATORS) for mark in marks) or any(child.custom for child in children),
+        custom=any(map(_is_custom, marks)) or any(child.custom for child in children) or has_validators(base),
         children=children,
     )
 
@@ -145,11 +156,34 @@ def _unwrap(annotation: Any, place: str) -> tuple[Any, tuple[Any, ...], bool]:
 
 
 def _flat(marks: Iterable[Any]) -> tuple[Any, ...]:
-    """Open up `Field(...)` into the constraints it stands for."""
+    """Open up `Field(...)`, `Len(...)` and the like into the constraints that they stand for."""
     found: list[Any] = []
     for mark in marks:
-        found.extend(mark.metadata if isinstance(mark, FieldInfo) else [mark])
+        if isinstance(mark, FieldInfo):
+            found.extend(_flat(mark.metadata))
+        elif isinstance(mark, GroupedMetadata):
+            found.extend(_flat(mark))
+        else:
+            found.append(mark)
     return tuple(found)
+
+
+def has_validators(model: Any, *, but: Iterable[str] = ()) -> bool:
+    """Tell whether a model has validator functions of its own, which no kernel can run."""
+    found = getattr(model, "__pydantic_decorators__", None)
+    if found is None:
+        return False
+    named = {*found.field_validators, *found.model_validators, *found.validators, *found.root_validators}
+    return bool(named - set(but)) or getattr(model, "model_post_init", None) is not BaseModel.model_post_init
+
+
+def _is_custom(mark: Any) -> bool:
+    """Tell whether a mark demands more than the kernels know."""
+    if isinstance(mark, _KNOWN):
+        return False
+    if isinstance(mark, BaseMetadata):
+        return bool({name for name, value in vars(mark).items() if value is not None} - _IN_THE_TYPE)
+    return hasattr(mark, "__get_pydantic_core_schema__")
 
 
 def _choices(base: Any, place: str) -> tuple[str, ...] | None:

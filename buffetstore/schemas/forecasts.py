@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from buffetstore.expressions import Column, Comparison, IsNull, Not, Or
 from buffetstore.schemas.contract import Rule
+from buffetstore.schemas.fill import TARGET_DATE, Fill
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Date, Name, Price, Symbol, Timestamp
 
@@ -83,6 +84,7 @@ class Forecast(ForecastV100, version="1.1.0"):
     mape: _Error | None = None
     r2: Annotated[float, Field(le=1)] | None = None
 
+    fills: ClassVar[tuple[Fill, ...]] = (TARGET_DATE,)
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "no_horizon",

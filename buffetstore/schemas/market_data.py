@@ -8,6 +8,7 @@ from pydantic import Field
 
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
+from buffetstore.schemas.fill import PRICE_IS_CLOSE, Fill
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Money, Name, Price, Symbol, Timestamp
 
@@ -60,6 +61,7 @@ class MarketData(MarketDataV110, version="1.2.0"):
     volatility: Annotated[float, Field(ge=0)] | None = None
     beta: float | None = None
 
+    fills: ClassVar[tuple[Fill, ...]] = (PRICE_IS_CLOSE,)
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule("low_above_open", "low", Comparison("low", "<=", Column("open")), "low {low} is above open {open}"),
         Rule("low_above_close", "low", Comparison("low", "<=", Column("close")), "low {low} is above close {close}"),

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
+from buffetstore.schemas.fill import MISSING_GREEKS, OPTION_SYMBOL, Fill
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Date, ExerciseStyle, Name, OptionType, Price, Symbol, Timestamp
 
@@ -46,6 +47,7 @@ class OptionsDataV100(
     implied_volatility: Annotated[float, Field(ge=0)] | None = None
     data_source: Name
 
+    fills: ClassVar[tuple[Fill, ...]] = (OPTION_SYMBOL, MISSING_GREEKS)
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "crossed_quote",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import pyarrow as pa
@@ -15,12 +13,12 @@ from buffetstore.errors import ConfigurationError
 from buffetstore.expressions import columns_of
 from buffetstore.schemas.arrow import FieldSpec, Filled, fields_of, schema_of
 from buffetstore.schemas.contract import Contract, Revisions, Rule
-from buffetstore.schemas.types import Timestamp, Version, canonical_version, round_float
+from buffetstore.schemas.fill import Fill
+from buffetstore.schemas.types import Timestamp, Version, canonical_version
+from buffetstore.schemas.values import UnfitValueError, converter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-_INT64 = range(-(2**63), 2**63)
+    from collections.abc import Callable, Iterable
 
 
 class Record(BaseModel):
@@ -49,7 +47,9 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
     rules: ClassVar[tuple[Rule, ...]] = ()
-    fills: ClassVar[tuple[Any, ...]] = ()
+    """Rules across columns."""
+    fills: ClassVar[tuple[Fill, ...]] = ()
+    """Steps that complete rows, in order, before they are checked."""
     contract_facts: ClassVar[dict[str, Any]] = {}
     _contract: ClassVar[Contract | None] = None
 
@@ -80,14 +80,15 @@ class Record(BaseModel):
     @classmethod
     def _as_column(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
         """Take a value as its column does: the kernels' reading, for one row."""
-        spec = next(spec for spec in fields_of(cls) if spec.name == info.field_name)
-        value = _prepared(value, spec)
-        if value is None and spec.default is not None:
-            return spec.default
-        found = handler(value)
-        return found.astimezone(UTC) if isinstance(found, datetime) else found
+        spec, convert = _converters(cls)[info.field_name or ""]
+        try:
+            value = convert(value)
+        except UnfitValueError as error:
+            raise PydanticCustomError(error.error_type, "{problem}", {"problem": str(error)}) from None
+        return spec.default if value is None and spec.default is not None else handler(value)
 
 
+OWN_VALIDATORS = frozenset({"_as_column"})
 _FACTS = frozenset({"data_type", "version", "key", "revisions", "event_time", "availability", "symbol", "category"}) | {
     "partition_by"
 }
@@ -110,41 +111,9 @@ def contract_of(model: type[Record]) -> Contract:
     return model._contract  # noqa: SLF001
 
 
-def _prepared(value: Any, spec: FieldSpec) -> Any:
-    if isinstance(value, float | Decimal) and math.isnan(value):
-        return None if spec.nullable else value
-    if pa.types.is_decimal(spec.type):
-        if isinstance(value, float) and math.isfinite(value):
-            return round_float(value, spec.type.scale)
-        return value
-    if pa.types.is_timestamp(spec.type):
-        return _aware(value, spec)
-    if pa.types.is_int64(spec.type) and isinstance(value, int | float) and math.isfinite(value):
-        if int(value) not in _INT64:
-            raise PydanticCustomError("int_range", "{value} does not fit into 64 bits", {"value": value})
-        return value
-    return value
-
-
-def _aware(value: Any, spec: FieldSpec) -> Any:
-    if isinstance(value, int | float | Decimal) or type(value) is date:
-        raise PydanticCustomError(
-            "timestamp_type",
-            "{value} is no timestamp: give an aware datetime, or state its unit in the mapping",
-            {"value": repr(value)},
-        )
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            return value
-    if isinstance(value, datetime) and value.tzinfo is None:
-        raise PydanticCustomError(
-            "naive_timestamp",
-            "{field} {value} has no time zone: state it with tz='America/New_York' or the like",
-            {"field": spec.name, "value": value.isoformat()},
-        )
-    return value
+@cache
+def _converters(model: type[Record]) -> dict[str, tuple[FieldSpec, Callable[[Any], Any]]]:
+    return {spec.name: (spec, converter(spec.type)) for spec in fields_of(model)}
 
 
 def _merged(model: type[Record], attribute: str) -> Iterable[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import ConfigurationError, UnknownDataTypeError, UnknownSchemaVersionError
 from buffetstore.schemas.forecasts import Forecast, ForecastV100
@@ -39,7 +39,7 @@ class Registry:
         for model in models:
             self.add(model)
 
-    def add(self, model: type[Record]) -> Contract:
+    def add(self, model: Any) -> Contract:
         """Register a record class. A subclass of the class that holds its data type and version takes its place.
 
         Raises
@@ -47,7 +47,7 @@ class Registry:
         ConfigurationError
             Another class holds that data type and version.
         """
-        if not (isinstance(model, type) and issubclass(model, Record)):
+        if not isinstance(model, type) or not issubclass(model, Record):
             raise ConfigurationError(f"{model!r} is no record class: class Weather(Record, data_type='weather', ...)")
         contract = contract_of(model)
         versions = self._contracts.setdefault(contract.data_type, {})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime
-from decimal import ROUND_HALF_EVEN, Context, Decimal
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic import GetCoreSchemaHandler
-
-# A float64 has at most 309 digits before the point; 38 is the widest decimal that a table can hold.
-_CONTEXT = Context(prec=400, rounding=ROUND_HALF_EVEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +39,6 @@ def decimal(precision: int, scale: int) -> Any:
     Floats are rounded half-even to `scale`; more digits in a `Decimal` or `str` are an error.
     """
     return Annotated[Decimal, Field(max_digits=precision, decimal_places=scale)]
-
-
-def round_float(value: float, scale: int) -> Decimal:
-    """Round the number that a finite float prints as (its shortest form) half-even to `scale` places."""
-    return Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-scale), context=_CONTEXT)
 
 
 def canonical_version(version: Any) -> Any:

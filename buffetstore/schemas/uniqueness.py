@@ -1,0 +1,114 @@
+"""Is every key there once? Proved from the order of the rows where they have one, else by sorting packed integers."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from buffetstore.schemas.columns import numbers, valid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from buffetstore.schemas.columns import Columns
+
+    Codes = NDArray[np.integer[Any]]
+
+_ROWS_PER_RUN = 8  # below so many rows per run, sorting all rows is cheaper than sorting the runs
+_LIMIT = 2**62
+_NONE = np.empty(0, np.int64)
+
+
+def repeated(columns: Columns, key: Sequence[str], event_time: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows whose key an earlier row has, ascending, and for each the first row that has it.
+
+    Rows with a null in the key have none, and are not compared.
+    """
+    rows = _rows_with_key(columns, key)
+    parts = {name: _codes(columns, name) for name in key}
+    if rows is not None:
+        parts = {name: part[rows] for name, part in parts.items()}
+    later, first = _repeated(parts, event_time, columns.rows if rows is None else len(rows))
+    return (later, first) if rows is None else (rows[later], rows[first])
+
+
+def _rows_with_key(columns: Columns, key: Sequence[str]) -> NDArray[np.int64] | None:
+    holed = [array for array in map(columns.array, key) if array.null_count]
+    return np.flatnonzero(np.logical_and.reduce([valid(array) for array in holed])) if holed else None
+
+
+def _codes(columns: Columns, name: str) -> Codes:
+    integers = columns.integers(name)
+    return columns.encoded(name).codes if integers is None else numbers(integers)
+
+
+def _repeated(parts: dict[str, Codes], event_time: str, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if rows < 2:
+        return _NONE, _NONE
+    time = parts.get(event_time, np.zeros(1, np.int64)).astype(np.int64, copy=False)
+    if len(time) != rows:
+        time = np.zeros(rows, np.int64)
+    group = _packed([part for name, part in parts.items() if name != event_time], rows)
+    if _rises(group, time) or _rises_in_runs(group, time):
+        return _NONE, _NONE
+    both = _packed([group, time], rows)
+    ordered = np.sort(both)
+    if (ordered[1:] != ordered[:-1]).all():
+        return _NONE, _NONE
+    return _pairs(both)
+
+
+def _packed(parts: list[Codes], rows: int) -> NDArray[np.int64]:
+    """Return one integer per row that is equal where all parts are equal."""
+    return reduce(_pack, parts, np.zeros(rows, np.int64))
+
+
+def _pack(left: Codes, right: Codes) -> NDArray[np.int64]:
+    low, width = int(right.min()), int(right.max()) - int(right.min()) + 1
+    if width == 1:
+        return left.astype(np.int64, copy=False)
+    left_low, left_width = int(left.min()), int(left.max()) - int(left.min()) + 1
+    if left_width == 1 and width < _LIMIT:
+        return right.astype(np.int64) - low
+    if left_width * width >= _LIMIT:  # too wide to pack: their ranks are not
+        return _pack(_ranks(left), _ranks(right))
+    return (left.astype(np.int64) - left_low) * width + (right.astype(np.int64) - low)
+
+
+def _ranks(part: Codes) -> NDArray[np.int64]:
+    return np.unique(part, return_inverse=True)[1].astype(np.int64)
+
+
+def _rises(group: NDArray[np.int64], time: NDArray[np.int64]) -> bool:
+    """Tell whether rows are in strict order of time, then group."""
+    after, same = time[1:] > time[:-1], time[1:] == time[:-1]
+    return bool((after | (same & (group[1:] > group[:-1]))).all())
+
+
+def _rises_in_runs(group: NDArray[np.int64], time: NDArray[np.int64]) -> bool:
+    """Tell whether time rises within each run of a group, and the runs of a group do not overlap."""
+    cut = np.flatnonzero(group[1:] != group[:-1]) + 1
+    if len(cut) * _ROWS_PER_RUN > len(group):
+        return False
+    rising = time[1:] > time[:-1]
+    rising[cut - 1] = True
+    if not rising.all():
+        return False
+    starts, ends = np.concatenate(([0], cut)), np.concatenate((cut, [len(time)])) - 1
+    order = np.lexsort((time[starts], group[starts]))
+    which, low, high = group[starts][order], time[starts][order], time[ends][order]
+    return bool(((which[1:] != which[:-1]) | (low[1:] > high[:-1])).all())
+
+
+def _pairs(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    again = np.concatenate(([False], ordered[1:] == ordered[:-1]))
+    start = np.maximum.accumulate(np.where(again, 0, np.arange(len(key))))
+    later, first = order[again], order[start[again]]
+    by_row = np.argsort(later)
+    return later[by_row], first[by_row]
