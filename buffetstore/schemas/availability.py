@@ -1,0 +1,116 @@
+"""When a fact could be known: stated by its row, or derived from its bar."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.errors import InvalidInputError
+from buffetstore.schemas.timestamps import MICROSECONDS
+
+if TYPE_CHECKING:
+    from buffetstore.schemas.contract import Contract
+
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3_600, "H": 3_600, "d": 86_400, "D": 86_400, "w": 604_800, "W": 604_800}
+_MONTHS = {"M": 1, "mo": 1, "mon": 1, "q": 3, "Q": 3, "y": 12, "Y": 12}
+_INTERVAL = re.compile(r"(\d{1,5})([A-Za-z]+)")
+_STATED = re.compile(r"([A-Za-z_]\w*)(?:\s*\+\s*(\d+[A-Za-z]+))?")
+
+
+def length_of(interval: str) -> timedelta | None:
+    """Return the length of an interval such as '1m', '4h' or '1d'; zero for 'tick', None for months and the unknown."""
+    if interval == "tick":
+        return timedelta(0)
+    found = _INTERVAL.fullmatch(interval)
+    return timedelta(seconds=int(found[1]) * _SECONDS[found[2]]) if found and found[2] in _SECONDS else None
+
+
+def _months_of(interval: str) -> int | None:
+    found = _INTERVAL.fullmatch(interval)
+    return int(found[1]) * _MONTHS[found[2]] if found and found[2] in _MONTHS else None
+
+
+def availability(table: pa.Table, contract: Contract) -> pa.ChunkedArray:
+    """Return when each row could be known (timestamp, microseconds, UTC).
+
+    It is `available_at` where the row states it, else the end of the bar (event time + interval; for bars of a day or
+    longer the end of the UTC day or month in which they end), else `created_at`. Exchanges' session closes are not
+    looked up: a daily bar counts as known when its UTC day is over.
+    """
+    known = table["created_at"].cast(MICROSECONDS)
+    if "interval" in table.column_names:
+        known = pc.coalesce(_ends(table["interval"], table[contract.event_time]), known)
+    if "available_at" in table.column_names:
+        known = pc.coalesce(table["available_at"], known)
+    return known
+
+
+def _ends(interval: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
+    encoded = pc.dictionary_encode(interval).combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
+    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
+    instants = times.cast(pa.int64()).combine_chunks()
+    starts = pc.fill_null(instants, 0).to_numpy(zero_copy_only=False).view("datetime64[us]")
+    ends = np.full(len(starts), np.datetime64("NaT"), "datetime64[us]")
+    for code, name in enumerate(encoded.dictionary.to_pylist()):
+        rows = codes == code
+        ends[rows] = _end_of(name, starts[rows])
+    valid = ~np.isnat(ends) & times.is_valid().to_numpy()
+    whole = pa.array(np.where(valid, ends.view(np.int64), 0), mask=~valid)
+    return pa.chunked_array([whole]).cast(MICROSECONDS)
+
+
+def _end_of(interval: str, starts: np.ndarray) -> np.ndarray:
+    months = _months_of(interval)
+    if months is not None:
+        return (starts.astype("datetime64[M]") + months).astype("datetime64[us]")
+    length = length_of(interval)
+    if length is None:
+        return np.full(len(starts), np.datetime64("NaT"), "datetime64[us]")
+    if length >= timedelta(days=1):
+        starts = starts.astype("datetime64[D]").astype("datetime64[us]")
+    return starts + np.timedelta64(length)
+
+
+def stated(table: pa.Table, available_at: str | datetime) -> pa.ChunkedArray:
+    """Return what an `available_at` argument says of every row.
+
+    Parameters
+    ----------
+    available_at:
+        A column of times, with a length added or not (``'timestamp+1d'``), or one instant (aware datetime, ISO text).
+
+    Raises
+    ------
+    InvalidInputError
+        It is neither, or names a column that is no time.
+    """
+    if isinstance(available_at, str) and (found := _STATED.fullmatch(available_at.strip())):
+        column, length = found[1], found[2]
+        if column in table.column_names and pa.types.is_timestamp(table.schema.field(column).type):
+            step = timedelta(0) if length is None else length_of(length)
+            if step is not None:
+                return pc.add(table[column], pa.scalar(step, pa.duration("us")))
+    else:
+        moment = _instant(available_at)
+        if moment is not None:
+            return pa.chunked_array([pa.repeat(pa.scalar(moment, MICROSECONDS), table.num_rows)])
+    times = [field.name for field in table.schema if pa.types.is_timestamp(field.type)]
+    raise InvalidInputError(
+        f"available_at={available_at!r} is neither an aware time nor one of {', '.join(times)} with a length added, "
+        "e.g. available_at='timestamp+1d'"
+    )
+
+
+def _instant(moment: str | datetime) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None

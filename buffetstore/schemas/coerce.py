@@ -1,0 +1,381 @@
+"""Columns of any type to a contract's types: by kernels where they fit, value by value where they do not.
+
+Both ways give the same verdict; `buffetstore.schemas.values` is the oracle.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from itertools import groupby
+from types import NoneType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.schemas import values as one
+from buffetstore.schemas.rounding import relabelled, round_floats
+from buffetstore.schemas.timestamps import EPOCH, LOCAL, MICROSECONDS, localise, microseconds, nulled, rows_where
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from buffetstore.schemas.findings import Findings
+
+CHUNK = 2_000  # rows taken in at a time: they stay in the CPU's cache, and other threads run in between
+MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_DAY = 86_400_000  # milliseconds
+_REPEATED = {str, datetime}
+_PLAIN_NUMBERS = {float, int, NoneType}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The column to be made: its name in findings, its type, and how to read what is given.
+
+    Parameters
+    ----------
+    tz:
+        The zone of times that do not say theirs.
+    shift:
+        The number given is to be multiplied by ``10**shift``; for decimals only.
+    day:
+        The number given counts milliseconds since this day's midnight in `tz`; for timestamps only.
+    """
+
+    name: str
+    type: pa.DataType
+    tz: str | None = None
+    shift: int = 0
+    day: date | None = None
+
+    @property
+    def read_as(self) -> pa.DataType:
+        """The type of what is given: a count of milliseconds; before a shift the same digits, the point elsewhere."""
+        if self.day is not None:
+            return pa.int64()
+        return pa.decimal128(self.type.precision, self.type.scale + self.shift) if self.shift else self.type
+
+
+class Column:
+    """A column in the making: pieces are added in the order of the rows, then coerced together."""
+
+    def __init__(self, target: Target, errors: Findings) -> None:
+        self.target = target
+        self.rounded = 0
+        self._errors = errors
+        self._pieces: list[tuple[pa.Array, int, bool]] = []
+        self._rows = 0
+
+    def add_values(self, values: Sequence[Any]) -> None:
+        """Add Python values, a chunk at most."""
+        found = natural(values, self.target.read_as)
+        if found is None:
+            self._add(self._by_value(values, self._rows), done=True)
+        else:
+            self._add(found)
+
+    def add_array(self, array: pa.Array | pa.ChunkedArray) -> None:
+        """Add Arrow values."""
+        for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
+            self._add(chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk)
+
+    def add_nulls(self, rows: int) -> None:
+        """Add rows without a value."""
+        self._add(pa.nulls(rows, self.target.read_as), done=True)
+
+    def _add(self, array: pa.Array, *, done: bool = False) -> None:
+        self._pieces.append((array, self._rows, done))
+        self._rows += len(array)
+
+    def finish(self) -> pa.ChunkedArray:
+        """Return the column in its type; values that do not fit are null, and findings say so."""
+        target = self.target
+        coerced: list[pa.Array] = []
+        for (kind, done), group in groupby(self._pieces, key=lambda piece: (piece[0].type, piece[2])):
+            pieces = list(group)
+            arrays = [array for array, _, _ in pieces]
+            if done or (kind == target.read_as and not pa.types.is_floating(kind)):
+                coerced += arrays
+            else:
+                whole = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+                coerced.append(self._coerce(whole, pieces[0][1]))
+        if target.shift:
+            coerced = [relabelled(array, target.type) for array in coerced]
+        if len(coerced) > 1:
+            coerced = [pa.concat_arrays(coerced)]
+        if target.day is not None:
+            coerced = [self._since_midnight(coerced[0], target.day)]
+        return pa.chunked_array(coerced, target.type)
+
+    def _since_midnight(self, counts: pa.Array, day: date) -> pa.Array:
+        beyond = rows_where(pc.or_(pc.less(counts, 0), pc.greater_equal(counts, _DAY)))
+        if len(beyond):
+            self._errors.add_rows(
+                self.target.name, "milliseconds", beyond, lambda row: f"{counts[row]} is no millisecond of a day"
+            )
+        elapsed = nulled(counts, beyond).cast(pa.duration("ms")).cast(pa.duration("us"))
+        local = pc.add(pa.scalar(datetime.combine(day, datetime.min.time()), LOCAL), elapsed)
+        return _from_local(self, local, local, 0)
+
+    def _coerce(self, array: pa.Array, offset: int) -> pa.Array:
+        if pa.types.is_null(array.type):
+            return pa.nulls(len(array), self.target.read_as)
+        kernel = next((kernel for fits, kernel in _KERNELS if fits(self.target.read_as)), None)
+        found = kernel(self, array, offset) if kernel else None
+        return self._each(array, offset) if found is None else found
+
+    def note(self, array: pa.Array, rows: Any, offset: int) -> None:
+        """Note rows that the kernels refused; the converter says what is wrong with each."""
+        if not len(rows):
+            return
+        convert = one.converter(
+            self.target.type if pa.types.is_timestamp(array.type) else self.target.read_as, self.target.tz
+        )
+
+        def problem(row: int) -> one.UnfitValueError:
+            try:
+                convert(_python(array.slice(row, 1))[0])
+            except one.UnfitValueError as error:
+                return error
+            return one.UnfitValueError("type_error", array[row], f"is not {self.target.type}")
+
+        kind = problem(int(rows[0])).error_type
+        self._errors.add_rows(self.target.name, kind, rows, lambda row: str(problem(row)), offset=offset)
+
+    def note_precision(self, array: pa.Array, rows: Any, offset: int) -> None:
+        """Note times that are finer than a column can hold."""
+
+        def message(row: int) -> str:
+            text = array.slice(row, 1).cast(pa.string())[0]
+            return f"{text} has nanoseconds, which do not fit microseconds; round it first"
+
+        self._errors.add_rows(self.target.name, "datetime_precision", rows, message, offset=offset)
+
+    def _each(self, array: pa.Array, offset: int) -> pa.Array:
+        """Convert Arrow values one by one; of a type that can never fit only the first is looked at."""
+        present = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+        if not len(present):
+            return pa.nulls(len(array), self.target.read_as)
+        try:
+            one.converter(self.target.read_as, self.target.tz)(_python(array.slice(int(present[0]), 1))[0])
+        except one.UnfitValueError as error:
+            if error.error_type.endswith("_type") and not pa.types.is_nested(array.type):
+                self.note(array, present, offset)
+                return pa.nulls(len(array), self.target.read_as)
+        pieces = []
+        for start in range(0, len(array), CHUNK):
+            pieces.append(self._by_value(_python(array.slice(start, CHUNK)), offset + start))
+            time.sleep(0)
+        return pa.concat_arrays(pieces)
+
+    def _by_value(self, values: Sequence[Any], offset: int) -> pa.Array:
+        target = self.target
+        convert = one.converter(target.read_as, target.tz)
+        rounds = pa.types.is_decimal(target.read_as)
+        fitted: list[Any] = []
+        for row, value in enumerate(values, offset):
+            try:
+                made = convert(value)
+            except one.UnfitValueError as error:
+                self._errors.add(target.name, error.error_type, str(error), row)
+                made = None
+            else:
+                self.rounded += rounds and one.was_rounded(value, made)
+            fitted.append(made)
+        return pa.array(fitted, target.read_as)
+
+
+def _python(array: pa.Array) -> list[Any]:
+    if pa.types.is_timestamp(array.type):  # nanoseconds have no Python value without pandas
+        array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
+    return list(array.to_pylist())
+
+
+def natural(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
+    """Return Python values as Arrow values of their own type; None where they are mixed or need a closer look."""
+    first = values[0]
+    if type(first) in _REPEATED and first == values[-1] and values.count(first) == len(values):
+        once = _natural(values[:1], kind)
+        return None if once is None else pa.repeat(once[0], len(values))
+    return _natural(values, kind)
+
+
+def _natural(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
+    try:
+        if pa.types.is_timestamp(kind):
+            return _times(values)
+        if pa.types.is_nested(kind):
+            return None
+        if pa.types.is_date(kind):  # a datetime's own zone says which day it is
+            return pa.array(values) if _types(values) in ({date}, {str}) else None
+        first = next((value for value in values if value is not None), None)
+        if isinstance(first, Decimal) and pa.types.is_decimal(kind):
+            return pa.array(values, kind)
+        found = pa.array(values)
+    except MISFITS:
+        return None
+    return found if _is_plain(values, found, first) else None
+
+
+def _is_plain(values: Sequence[Any], found: pa.Array, first: Any) -> bool:
+    """Tell whether Arrow's reading hides nothing: it takes True for 1 and a float32 for its long decimal."""
+    kind = found.type
+    if pa.types.is_string(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
+        return True
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        return False
+    numbers = found.to_numpy(zero_copy_only=False)
+    if type(first) in _PLAIN_NUMBERS and not ((numbers == 0) | (numbers == 1)).any():
+        return True
+    kinds = _types(values)
+    return kinds <= _PLAIN_NUMBERS or (len(kinds) == 1 and not kinds & {bool, np.bool_})
+
+
+def _types(values: Sequence[Any]) -> set[type]:
+    return set(map(type, values)) - {NoneType}
+
+
+def _times(values: Sequence[Any]) -> pa.Array | None:
+    kinds = _types(values)
+    if kinds == {datetime}:
+        return _datetimes(values)
+    if kinds in ({str}, {date}, {np.datetime64}, set()):
+        return pa.array(values)
+    if not all(issubclass(kind, datetime) for kind in kinds):
+        return None
+    # pandas Timestamps: datetimes with a `nanosecond`
+    present = [value for value in values if not one.is_missing(value)]
+    if any(getattr(value, "nanosecond", 0) for value in present):
+        return None
+    zones = {value.tzinfo is None for value in present}
+    if len(zones) > 1:
+        return None
+    return pa.array(values, LOCAL if zones == {True} else MICROSECONDS, from_pandas=True)
+
+
+def _datetimes(values: Sequence[Any]) -> pa.Array | None:
+    # Subtracting is three times as fast as Arrow's reading of aware datetimes, and refuses naive ones.
+    try:
+        elapsed = [value and value - EPOCH for value in values]
+    except TypeError:
+        naive = all(value is None or value.tzinfo is None for value in values)
+        return pa.array(values, LOCAL) if naive else None
+    return pa.array(elapsed, pa.duration("us")).view(MICROSECONDS)
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
+    try:
+        return array.cast(kind)
+    except (pa.ArrowException, ValueError):
+        return None
+
+
+def _doubles(array: pa.Array) -> pa.Array:
+    """Return floats as doubles; a float32 is the number that it prints as."""
+    if pa.types.is_float64(array.type):
+        return array
+    return array.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _to_decimal(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
+    kind = column.target.read_as
+    if pa.types.is_floating(array.type):
+        found = round_floats(_doubles(array), kind)
+        column.rounded += found.rounded
+        column.note(array, found.infinite, offset)
+        column.note(array, found.too_large, offset)
+        return found.values
+    if pa.types.is_integer(array.type):
+        wide = _cast(array, pa.decimal128(38, kind.scale))
+        return None if wide is None else _cast(wide, kind)
+    if pa.types.is_decimal(array.type) or _is_text(array.type):
+        return _cast(array, kind)
+    return None
+
+
+def _to_int(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
+    kind = column.target.read_as
+    if not pa.types.is_floating(array.type):
+        fits = pa.types.is_integer(array.type) or pa.types.is_decimal(array.type) or _is_text(array.type)
+        return _cast(array, kind) if fits else None
+    x = array.to_numpy(zero_copy_only=False)
+    missing = np.isnan(x)
+    limit = 2.0 ** (kind.bit_width - 1)
+    bad = ~missing & ~((x == np.rint(x)) & (x >= -limit) & (x < limit))
+    column.note(array, np.flatnonzero(bad), offset)
+    absent = missing | bad
+    return pa.array(np.where(absent, 0, x).astype(np.int64), mask=absent if absent.any() else None).cast(kind)
+
+
+def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
+    if pa.types.is_decimal(array.type):
+        array = array.cast(pa.string())  # Arrow's own conversion is not correctly rounded
+    if not pa.types.is_floating(array.type):
+        fits = pa.types.is_integer(array.type) or _is_text(array.type)
+        found = _cast(array, pa.float64()) if fits else None
+        if found is None:
+            return None
+        array = found
+    doubles = _doubles(array)
+    x = doubles.to_numpy(zero_copy_only=False)
+    if doubles.null_count == 0 and np.isfinite(x).all():
+        return _cast(doubles, column.target.type)
+    column.note(array, np.flatnonzero(np.isinf(x)), offset)
+    return pa.array(x, mask=~np.isfinite(x)).cast(column.target.type)
+
+
+def _to_timestamp(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
+    if pa.types.is_date(array.type):
+        return _from_local(column, array.cast(LOCAL), array, offset)
+    if _is_text(array.type):
+        aware = _cast(array, MICROSECONDS)
+        local = _cast(array, LOCAL) if aware is None else None
+        return aware if local is None else _from_local(column, local, array, offset)
+    if not pa.types.is_timestamp(array.type):
+        return None
+    times, lossy = microseconds(array)
+    column.note_precision(array, lossy, offset)
+    return times.cast(MICROSECONDS) if array.type.tz else _from_local(column, times, array, offset)
+
+
+def _from_local(column: Column, local: pa.Array, given: pa.Array, offset: int) -> pa.Array:
+    if column.target.tz is None:
+        column.note(given, rows_where(local.is_valid()), offset)
+        return pa.nulls(len(local), MICROSECONDS)
+    found = localise(local, column.target.tz)
+    column.note(given, found.ambiguous, offset)
+    column.note(given, found.nonexistent, offset)
+    return found.values
+
+
+def _to_date(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
+    if pa.types.is_timestamp(array.type):
+        local = pc.local_timestamp(array) if array.type.tz else array
+        days = local.cast(pa.date32())
+        inexact = rows_where(pc.not_equal(days.cast(local.type), local))
+        column.note(array, inexact, offset)
+        return nulled(days, inexact)
+    return _cast(array, pa.date32()) if pa.types.is_date(array.type) or _is_text(array.type) else None
+
+
+def _to_string(column: Column, array: pa.Array, _: int) -> pa.Array | None:
+    return _cast(array, column.target.type) if _is_text(array.type) else None
+
+
+_KERNELS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Column, pa.Array, int], pa.Array | None]], ...] = (
+    (pa.types.is_decimal, _to_decimal),
+    (pa.types.is_integer, _to_int),
+    (pa.types.is_floating, _to_float),
+    (pa.types.is_timestamp, _to_timestamp),
+    (pa.types.is_date, _to_date),
+    (_is_text, _to_string),
+)

@@ -1,0 +1,128 @@
+"""The fields that every data type has in common are filled, and the data type's own fills applied."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.errors import InvalidInputError
+from buffetstore.schemas.arrow import fields_of
+from buffetstore.schemas.availability import stated
+from buffetstore.schemas.fill import replaced
+from buffetstore.schemas.timestamps import rows_where
+from buffetstore.schemas.types import Canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from buffetstore.schemas.contract import Contract
+    from buffetstore.schemas.findings import Findings
+
+SKEW = timedelta(minutes=1)
+"""How far another machine's clock may be ahead."""
+
+
+def complete(
+    table: pa.Table,
+    contract: Contract,
+    *,
+    constants: dict[str, Any],
+    available_at: str | datetime | None,
+    now: datetime,
+    errors: Findings,
+    warnings: Findings,
+) -> pa.Table:
+    """Return the typed rows with what they leave out: constants, defaults, load time, version, derived fields."""
+    for name, spell in _spellings(contract.model):
+        if name in table.column_names:
+            table = replaced(table, name, _spelled(table[name], spell))
+    for name, value in constants.items():
+        table = _agreed(table, name, value, "constant_conflict", "the mapping sets", errors)
+    table = _agreed(table, "version", contract.version, "version_conflict", "the schema version is", errors)
+    for spec in fields_of(contract.model):
+        if spec.default is not None and table[spec.name].null_count:
+            table = replaced(table, spec.name, pc.fill_null(table[spec.name], pa.scalar(spec.default, spec.type)))
+    table = _stamp(table, contract, available_at, now, errors)
+    for fill in getattr(contract.model, "fills", ()):
+        table = fill.function(table, warnings)
+    return table
+
+
+def _spellings(model: type[Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+    for name, info in model.model_fields.items():
+        for mark in (*info.metadata, *_marks(info.annotation)):
+            if isinstance(mark, Canonical):
+                yield name, mark.spell
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    if get_origin(annotation) is Annotated:
+        yield from annotation.__metadata__
+    for part in get_args(annotation):
+        yield from _marks(part)
+
+
+def _spelled(column: pa.ChunkedArray, spell: Callable[[Any], Any]) -> pa.ChunkedArray:
+    if column.null_count == len(column):
+        return column
+    encoded = pc.dictionary_encode(pa.concat_arrays(column.chunks))
+    words = encoded.dictionary.to_pylist()
+    spelled = [spell(word) for word in words]
+    return column if words == spelled else pa.chunked_array([pa.array(spelled, column.type).take(encoded.indices)])
+
+
+def _agreed(table: pa.Table, name: str, value: Any, error_type: str, source: str, errors: Findings) -> pa.Table:
+    """Fill a column with a value; a row that says otherwise is an error."""
+    if name not in table.column_names:
+        return table
+    column = table[name]
+    wanted = pa.scalar(value, column.type)
+    if column.null_count < len(column):
+        rows = rows_where(pc.not_equal(column, wanted))
+        if len(rows):
+            errors.add_rows(name, error_type, rows, lambda row: f"{name} is {column[row]}, {source} {value}")
+    if column.null_count:
+        column_ = pa.repeat(wanted, len(column)) if column.null_count == len(column) else pc.fill_null(column, wanted)
+        table = replaced(table, name, column_)
+    return table
+
+
+def _stamp(
+    table: pa.Table, contract: Contract, available_at: str | datetime | None, now: datetime, errors: Findings
+) -> pa.Table:
+    present = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), table.num_rows)
+    if "created_at" in table.column_names:
+        table = replaced(table, "created_at", pc.coalesce(table["created_at"], present))
+        _refuse_future(table, "created_at", now, errors)
+    if "available_at" not in table.column_names:
+        return table
+    if contract.availability == "observed":
+        if available_at is not None:
+            raise InvalidInputError(
+                f"available_at={available_at!r}: {contract.data_type} is stamped by the store when it is written"
+            )
+        return replaced(table, "available_at", present)
+    if available_at is not None:
+        said = stated(table, available_at)
+        table = replaced(table, "available_at", pc.coalesce(table["available_at"], said))
+    _refuse_future(table, "available_at", now, errors)
+    return table
+
+
+def _refuse_future(table: pa.Table, name: str, now: datetime, errors: Findings) -> None:
+    column = table[name]
+    if column.null_count == len(column):
+        return
+    limit = pa.scalar(now + SKEW, column.type)
+    if not pc.greater(pc.max(column), limit).as_py():
+        return
+    errors.add_rows(
+        name,
+        "in_future",
+        rows_where(pc.greater(column, limit)),
+        lambda row: f"{name} {column[row]} is in the future: it is {now.isoformat()} now",
+    )

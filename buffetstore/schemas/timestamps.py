@@ -1,0 +1,74 @@
+"""Columns of times: zones, units and text, by kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MICROSECONDS = pa.timestamp("us", "UTC")
+LOCAL = pa.timestamp("us")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Localised:
+    """Local times as instants, and the rows that are none or two."""
+
+    values: pa.Array
+    ambiguous: NDArray[np.int64]
+    nonexistent: NDArray[np.int64]
+
+
+def rows_where(mask: Any) -> NDArray[np.int64]:
+    """Return the positions at which the mask is true (null is not)."""
+    return np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
+
+
+def nulled(values: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
+    """Return the values with null in these rows."""
+    if not len(rows):
+        return values
+    mask = np.zeros(len(values), bool)
+    mask[rows] = True
+    return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values)
+
+
+def localise(local: pa.Array, tz: str) -> Localised:
+    """Return the wall-clock times of a zone as instants."""
+    try:
+        plain = pc.assume_timezone(local, tz, ambiguous="raise", nonexistent="raise")
+    except pa.ArrowInvalid:
+        return _localise_each(local, tz)
+    none = np.empty(0, np.int64)
+    return Localised(plain.cast(MICROSECONDS), none, none)
+
+
+def _localise_each(local: pa.Array, tz: str) -> Localised:
+    early = pc.assume_timezone(local, tz, ambiguous="earliest", nonexistent="earliest")
+    late = pc.assume_timezone(local, tz, ambiguous="latest", nonexistent="latest")
+    differ = pc.not_equal(early, late)
+    # The earliest instant around a gap is the moment before it, whose wall clock shows another time.
+    same_clock = pc.equal(pc.local_timestamp(early), local)
+    ambiguous = rows_where(pc.and_(differ, same_clock))
+    nonexistent = rows_where(pc.and_(differ, pc.invert(same_clock)))
+    values = nulled(nulled(early.cast(MICROSECONDS), ambiguous), nonexistent)
+    return Localised(values, ambiguous, nonexistent)
+
+
+def microseconds(times: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
+    """Return timestamps of any unit in microseconds, and the rows that lose by it (null in the answer)."""
+    target = pa.timestamp("us", times.type.tz)
+    try:
+        return times.cast(target), np.empty(0, np.int64)
+    except pa.ArrowInvalid:
+        rough = times.cast(target, safe=False)
+        lossy = rows_where(pc.not_equal(rough.cast(times.type, safe=False), times))
+        return nulled(rough, lossy), lossy
