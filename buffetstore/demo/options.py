@@ -56,8 +56,8 @@ def chain_of(own: Closes, sigma: float) -> Iterator[dict[str, Any]]:
     spot, day = float(own.closes[-1]), own.days[-1].item()
     step = 10.0 ** math.floor(math.log10(spot * 0.1)) * (5 if spot * 0.1 >= 50 else 1)
     nearest = round(spot / step) * step
-    strikes = nearest + step * np.arange(-8, 9)
-    strikes = strikes[strikes > 0]
+    around: NDArray[np.float64] = nearest + step * np.arange(-8.0, 9.0)
+    strikes = around[around > 0]
     for days in _DAYS_TO_EXPIRY:
         expiry = _friday_from(day + timedelta(days=days))
         for kind in ("call", "put"):
