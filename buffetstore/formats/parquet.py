@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from buffetstore.errors import ConfigurationError, CorruptFileError, InvalidQueryError
+from buffetstore.errors import ConfigurationError, CorruptFileError, InvalidQueryError, StorageError
 from buffetstore.expressions import Expression, columns_of
 from buffetstore.formats.compression import COMPRESSIONS, Compression, choose_codec, encodings
 from buffetstore.formats.predicates import Bounds, filter_rows, may_match
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 MIN_ROW_GROUP_ROWS = 50_000
 _LEVELS = {"zstd": 1, "gzip": 6}
-_UNREADABLE = (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, pa.ArrowException)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,9 @@ class ParquetFormatter:
             with pq.ParquetFile(pa.BufferReader(pa.py_buffer(data)), page_checksum_verification=True) as file:
                 reading = _Reading(file, schema if schema is not None else _with_constants(file, constants), constants)
                 return reading.read(columns, predicate)
-        except _UNREADABLE as error:
+        except StorageError:
+            raise
+        except (pa.ArrowException, OSError, ValueError) as error:
             raise CorruptFileError(f"the bytes are not a readable Parquet file: {error}") from error
 
     async def aencode(self, table: pa.Table) -> Encoded:

@@ -1,0 +1,31 @@
+"""Delta tables over an object store."""
+
+from __future__ import annotations
+
+from buffetstore.tables.actions import AddFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn
+from buffetstore.tables.files import DataPart, Layout
+from buffetstore.tables.pruning import prune
+from buffetstore.tables.reading import Fetch, read_file, read_tables
+from buffetstore.tables.results import CommitResult, DeleteResult, UpsertResult
+from buffetstore.tables.snapshot import Snapshot
+from buffetstore.tables.table import DeltaTable
+
+__all__ = [
+    "AddFile",
+    "CommitInfo",
+    "CommitResult",
+    "DataPart",
+    "DeleteResult",
+    "DeltaTable",
+    "Fetch",
+    "Layout",
+    "Metadata",
+    "Protocol",
+    "RemoveFile",
+    "Snapshot",
+    "Txn",
+    "UpsertResult",
+    "prune",
+    "read_file",
+    "read_tables",
+]

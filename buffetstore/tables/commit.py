@@ -1,0 +1,232 @@
+"""Committing: put-if-absent of the next entry of the log, settled whatever the store answers."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from buffetstore.errors import (
+    AlreadyExistsError,
+    CommitConflictError,
+    CommitUnknownError,
+    CorruptLogError,
+    NotFoundError,
+    StorageError,
+)
+from buffetstore.monitoring.events import Hook, Operation, no_hook, observed
+from buffetstore.objects.base import CREATE, Attributes
+from buffetstore.tables.actions import CommitInfo, write_actions
+from buffetstore.tables.conflicts import Proposal, conflict, has_done, outgrown
+from buffetstore.tables.log import Entry, commit_key, join, parse_entry, read_entry
+from buffetstore.tables.snapshot import Snapshot, advance
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from typing import Any, TypeVar
+
+    from buffetstore.objects.base import ObjectStore
+
+    T = TypeVar("T")
+
+ENGINE = "buffetstore"
+_JSON = Attributes(content_type="application/json")
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The snapshot that a commit made. `done_before` means that the same `txn` had been committed already."""
+
+    snapshot: Snapshot
+    done_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committer:
+    """Commits to one table.
+
+    Parameters
+    ----------
+    settle_seconds:
+        How long an unclear answer is followed up before `CommitUnknownError`.
+    attempts:
+        How many other commits may come first before `CommitConflictError`.
+    clock, sleep, now:
+        For tests: monotonic seconds, how to wait, and wall-clock milliseconds.
+    """
+
+    store: ObjectStore
+    path: str
+    hook: Hook = no_hook
+    settle_seconds: float = 10.0
+    attempts: int = 64
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    now: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
+
+    async def commit(self, head: Snapshot, proposal: Proposal, seen: Snapshot) -> Committed:
+        """Commit `proposal`, which was made on `seen`, at the first free version after `head`.
+
+        Only a blind append may have been made on an older version than `head`.
+
+        The data files that it adds are deleted when it certainly was not and will not be committed.
+
+        Raises
+        ------
+        CommitConflictError
+            Another commit changed what the proposal relied on; nothing was committed.
+        CommitUnknownError
+            It may or may not have been committed.
+        """
+        with observed(self.hook, "table.commit", self.path) as counts:
+            counts["files"] = len(proposal.adds)
+            try:
+                return await self._rebase(head, proposal, seen, counts)
+            except CommitConflictError:
+                # Only here others are known to hold every version that was tried; after any other error the files may
+                # be the table's, or become so.
+                await self.discard(proposal)
+                raise
+
+    async def create(self, proposal: Proposal) -> Entry:
+        """Commit version 0.
+
+        Raises
+        ------
+        AlreadyExistsError
+            There is a version 0 of somebody else.
+        """
+        with observed(self.hook, "table.commit", self.path):
+            commit_id = str(uuid.uuid4())
+            body = write_actions((self._info(proposal, None, commit_id), *proposal.actions()))
+            if await self._attempt(0, body, commit_id) is not None:
+                raise AlreadyExistsError(f"there is already a Delta table at {self.path!r}: open it", key=self.path)
+            return parse_entry(body, self.path, 0)
+
+    async def discard(self, proposal: Proposal) -> None:
+        """Delete the data files of a proposal that will never be committed; what stays is left to vacuum."""
+        keys = [join(self.path, add.path) for add in proposal.adds]
+        if keys:
+            with suppress(StorageError):
+                await unhurried(self.store.delete(keys))
+
+    async def _rebase(self, head: Snapshot, proposal: Proposal, seen: Snapshot, counts: dict[str, int]) -> Committed:
+        commit_id = str(uuid.uuid4())
+        reason = outgrown(proposal, seen, head)
+        for _ in range(self.attempts):
+            if reason is not None:
+                raise self._conflict(proposal, f"was overtaken by version {head.version}: {reason}")
+            if has_done(head, proposal.txn):
+                await self.discard(proposal)
+                return Committed(head, done_before=True)
+            version = head.version + 1
+            counts["version"] = version
+            body = write_actions((self._info(proposal, head.version, commit_id), *proposal.actions()))
+            winner = await self._attempt(version, body, commit_id, proposal)
+            if winner is None:
+                return Committed(advance(head, [parse_entry(body, self.path, version)]))
+            self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": version}))
+            head = advance(head, [winner])
+            reason = None if has_done(head, proposal.txn) else conflict(proposal, seen, [winner])
+        raise self._conflict(proposal, f"was overtaken {self.attempts} times, last by version {head.version}")
+
+    def _conflict(self, proposal: Proposal, fate: str) -> CommitConflictError:
+        return CommitConflictError(
+            f"{proposal.operation} on table {self.path!r} {fate}; read the table again and decide again", key=self.path
+        )
+
+    def _info(self, proposal: Proposal, read_version: int | None, commit_id: str) -> CommitInfo:
+        return CommitInfo(
+            self.now(),
+            proposal.operation,
+            commit_id,
+            {},
+            read_version,
+            blind_append=proposal.blind and bool(proposal.adds),
+            engine=ENGINE,
+            user_metadata=proposal.user_metadata,
+        )
+
+    async def _attempt(
+        self, version: int, body: bytes, commit_id: str, proposal: Proposal | None = None
+    ) -> Entry | None:
+        """Try to make `version`; return None when it is ours, else the entry that is there instead.
+
+        Once begun it is carried to its end: a caller that is cancelled is told so only after it is known what became
+        of the commit, and of a lost one the data files have been deleted.
+        """
+        settling = asyncio.ensure_future(self._settle(version, body, commit_id))
+        try:
+            return await unhurried(settling)
+        except asyncio.CancelledError:
+            lost = settling.exception() is None and settling.result() is not None
+            if lost and proposal is not None:
+                await self.discard(proposal)
+            raise
+
+    async def _settle(self, version: int, body: bytes, commit_id: str) -> Entry | None:
+        key = commit_key(self.path, version)
+        deadline = self.clock() + self.settle_seconds
+        wait, unclear = _FIRST_WAIT, False
+        while True:
+            try:
+                await self.store.put(key, body, mode=CREATE, attributes=_JSON)
+                return None
+            except AlreadyExistsError:
+                # Occupied, maybe by an earlier attempt of ours whose answer was lost, here or in a layer below.
+                return await self._occupant(version, commit_id, deadline)
+            except StorageError as error:
+                unclear = unclear or error.ambiguous
+                if not (error.ambiguous or error.transient) or self.clock() + wait > deadline:
+                    if unclear:
+                        raise self._unknown(version, commit_id) from error
+                    raise
+            # The same bytes again, until the version is occupied by anyone: reading back would be no fence, because
+            # the lost request may still arrive after the read.
+            await self.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _occupant(self, version: int, commit_id: str, deadline: float) -> Entry | None:
+        wait = _FIRST_WAIT
+        while True:
+            try:
+                entry = await read_entry(self.store, self.path, version)
+            except (CorruptLogError, NotFoundError):
+                raise
+            except StorageError as error:
+                if not error.transient or self.clock() + wait > deadline:
+                    raise self._unknown(version, commit_id) from error
+            else:
+                if entry is None:
+                    raise self._unknown(version, commit_id)
+                return None if entry.commit_id == commit_id else entry
+            await self.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _unknown(self, version: int, commit_id: str) -> CommitUnknownError:
+        return CommitUnknownError(
+            f"it is not known whether version {version} of table {self.path!r} was committed: the store gave no "
+            f"clear answer within {self.settle_seconds:g} s; look for txnId {commit_id} in "
+            f"{commit_key(self.path, version)!r}",
+            key=self.path,
+            version=version,
+            commit_id=commit_id,
+        )
+
+
+async def unhurried(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
+    """Carry `work` to its end even when the caller is cancelled; `CancelledError` is raised after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # it has been looked at, so it is not reported as never retrieved
+        raise

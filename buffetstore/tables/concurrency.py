@@ -1,0 +1,63 @@
+"""Many requests at once, with a bound on the bytes that are in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+
+T = TypeVar("T")
+
+BYTES_IN_FLIGHT = 256 * 1024 * 1024
+REQUESTS_IN_FLIGHT = 64
+
+
+async def gather(calls: Iterable[Callable[[], Awaitable[T]]], *, limit: int = REQUESTS_IN_FLIGHT) -> list[T]:
+    """Return the answers in order; the first failure cancels the other calls and is raised as it is."""
+    permits = asyncio.Semaphore(limit)
+
+    async def run(call: Callable[[], Awaitable[T]]) -> T:
+        async with permits:
+            return await call()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(call)) for call in calls]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+async def ordered(
+    calls: Sequence[Callable[[], Awaitable[T]]],
+    sizes: Sequence[int],
+    *,
+    bytes_in_flight: int = BYTES_IN_FLIGHT,
+    limit: int = REQUESTS_IN_FLIGHT,
+) -> AsyncIterator[T]:
+    """Yield the answers in order while later calls run already: as many as fit, but always one.
+
+    A call's `size` counts from its start until its answer has been taken. Closing the iterator cancels what runs.
+    """
+    running: deque[tuple[asyncio.Task[T], int]] = deque()
+    begun, held = 0, 0
+    try:
+        while begun < len(calls) or running:
+            while begun < len(calls) and (
+                not running or (held + sizes[begun] <= bytes_in_flight and len(running) < limit)
+            ):
+                running.append((asyncio.ensure_future(calls[begun]()), sizes[begun]))
+                held += sizes[begun]
+                begun += 1
+            task, size = running[0]
+            answer = await task
+            running.popleft()
+            yield answer
+            held -= size
+    finally:
+        for task, _ in running:
+            task.cancel()
+        await asyncio.gather(*(task for task, _ in running), return_exceptions=True)

@@ -1,0 +1,107 @@
+"""May a commit follow one that it did not know of? Pure decisions, after the fact, over what both changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from buffetstore.tables.file_table import from_actions
+from buffetstore.tables.pruning import prune
+from buffetstore.tables.schema import schema_from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from buffetstore.expressions import Expression
+    from buffetstore.tables.actions import Action, AddFile, Metadata, RemoveFile, Txn
+    from buffetstore.tables.log import Entry
+    from buffetstore.tables.snapshot import Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a writer wants to commit, and what it relied on.
+
+    Parameters
+    ----------
+    operation:
+        Delta's word for it: `WRITE`, `MERGE`, `DELETE`...
+    reads:
+        Rows that satisfy this were read: a file added meanwhile that may hold such a row is a conflict. None means
+        that nothing was read (a blind append).
+    """
+
+    operation: str
+    adds: tuple[AddFile, ...] = ()
+    removes: tuple[RemoveFile, ...] = ()
+    metadata: Metadata | None = None
+    first_actions: tuple[Action, ...] = ()
+    txn: Txn | None = None
+    reads: Expression | None = None
+    user_metadata: str | None = None
+
+    @property
+    def blind(self) -> bool:
+        """Whether rows are added only, without having looked at the table's rows."""
+        return self.reads is None and not self.removes and self.metadata is None
+
+    def actions(self) -> tuple[Action, ...]:
+        """Return what goes into the log beside `commitInfo`."""
+        metadata = (self.metadata,) if self.metadata is not None else ()
+        txn = (self.txn,) if self.txn is not None else ()
+        return (*self.first_actions, *metadata, *txn, *self.removes, *self.adds)
+
+
+def conflict(proposal: Proposal, seen: Snapshot, winners: Sequence[Entry]) -> str | None:
+    """Return why `proposal`, made on `seen`, may not follow the entries that came first; None when it may."""
+    return next((reason for winner in winners if (reason := _conflict(proposal, seen, winner)) is not None), None)
+
+
+def has_done(snapshot: Snapshot, txn: Txn | None) -> bool:
+    """Return whether the same application's write of this or a later version is in the table already."""
+    held = snapshot.txns.get(txn.app_id) if txn is not None else None
+    return held is not None and txn is not None and held.version >= txn.version
+
+
+def outgrown(proposal: Proposal, seen: Snapshot, head: Snapshot) -> str | None:
+    """Return why a blind append made on `seen` does not belong in the later `head`; None when it does."""
+    if head.protocol != seen.protocol:
+        return "the protocol was changed"
+    if head.metadata != seen.metadata and not (proposal.blind and _still_fits(seen, head.metadata)):
+        return "the table's metadata was changed"
+    return None
+
+
+def _conflict(proposal: Proposal, seen: Snapshot, winner: Entry) -> str | None:
+    if winner.protocol is not None and winner.protocol != seen.protocol:
+        return "the protocol was changed"
+    if winner.metadata is not None and not (proposal.blind and _still_fits(seen, winner.metadata)):
+        return "the table's metadata was changed"
+    if proposal.txn is not None and any(held.app_id == proposal.txn.app_id for held in winner.txns):
+        return f"application {proposal.txn.app_id!r} committed something else"
+    ours = {remove.path for remove in proposal.removes}
+    both = next((remove.path for remove in winner.removes if remove.path in ours), None)
+    if both is not None:
+        return f"data file {both!r}, which was read, has been removed"
+    if proposal.reads is not None and (added := _overlapping(proposal.reads, seen, winner)) is not None:
+        return f"data file {added!r}, which may hold rows of the same keys, has been added"
+    return None
+
+
+def _still_fits(seen: Snapshot, metadata: Metadata) -> bool:
+    """Return whether rows made for the schema that was seen belong in the table as it is now."""
+    if metadata.partition_columns != seen.partition_columns:
+        return False
+    now = schema_from_json(metadata.schema_string)
+    same = all(field.name in now.names and now.field(field.name).equals(field) for field in seen.schema)
+    known = set(seen.schema.names)
+    return same and all(field.nullable for field in now if field.name not in known)
+
+
+def _overlapping(reads: Expression, seen: Snapshot, winner: Entry) -> str | None:
+    changing = [add for add in winner.adds if add.data_change]
+    if not changing:
+        return None
+    files = from_actions(changing, [winner.version] * len(changing), seen.schema, seen.partition_columns)
+    found = prune(files, reads)
+    return found["path"][0].as_py() if found.num_rows else None

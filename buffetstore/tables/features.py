@@ -1,0 +1,89 @@
+"""What we can read and what we can write; everything else is refused by name.
+
+Source: Delta protocol, "Valid Feature Names in Table Features", "Reader / Writer Version Requirements".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from buffetstore.errors import UnsupportedFeatureError
+from buffetstore.tables.schema import field_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from buffetstore.tables.actions import Metadata, Protocol
+
+READABLE = frozenset({"timestampNtz", "vacuumProtocolCheck"})
+# Supported as long as the table does not use them, which `_active` finds out.
+WRITABLE = frozenset(
+    {
+        "appendOnly",
+        "invariants",
+        "checkConstraints",
+        "changeDataFeed",
+        "generatedColumns",
+        "identityColumns",
+        "allowColumnDefaults",
+        "vacuumProtocolCheck",
+    }
+)
+MAX_READER_VERSION = 3
+MAX_WRITER_VERSION = 7
+
+
+def check_readable(protocol: Protocol, metadata: Metadata, table: str) -> None:
+    """Raise `UnsupportedFeatureError` unless the table can be read rightly."""
+    if protocol.min_reader_version > MAX_READER_VERSION:
+        _refuse(table, "read", [f"reader version {protocol.min_reader_version}"])
+    unknown = sorted(set(protocol.reader_features) - READABLE)
+    if metadata.configuration.get("delta.columnMapping.mode", "none") != "none":
+        unknown = sorted({*unknown, "columnMapping"})
+    if metadata.provider != "parquet":
+        unknown.append(f"format {metadata.provider}")
+    if unknown:
+        _refuse(table, "read", unknown)
+
+
+def check_writable(protocol: Protocol, metadata: Metadata, schema: pa.Schema, table: str) -> None:
+    """Raise `UnsupportedFeatureError` unless the table can be written rightly."""
+    check_readable(protocol, metadata, table)
+    if protocol.min_writer_version > MAX_WRITER_VERSION:
+        _refuse(table, "written", [f"writer version {protocol.min_writer_version}"])
+    unknown = set(protocol.writer_features) - WRITABLE
+    unknown.update(_active(protocol, metadata, schema))
+    if unknown:
+        _refuse(table, "written", sorted(unknown))
+
+
+def is_append_only(metadata: Metadata) -> bool:
+    """Return whether rows may be added only."""
+    return metadata.configuration.get("delta.appendOnly", "false").lower() == "true"
+
+
+def _active(protocol: Protocol, metadata: Metadata, schema: pa.Schema) -> Iterator[str]:
+    # Up to writer version 1 readers of the table ignore these; a property that nothing enforces is harmless.
+    version = protocol.min_writer_version
+    if version >= 3 and any(name.startswith("delta.constraints.") for name in metadata.configuration):
+        yield "checkConstraints"
+    if version >= 4 and metadata.configuration.get("delta.enableChangeDataFeed", "false").lower() == "true":
+        yield "changeDataFeed"
+    for field in schema:
+        held = field_metadata(field)
+        if "delta.invariants" in held:
+            yield "invariants"
+        if "delta.generationExpression" in held:
+            yield "generatedColumns"
+        if "CURRENT_DEFAULT" in held:
+            yield "allowColumnDefaults"
+        if any(name.startswith("delta.identity.") for name in held):
+            yield "identityColumns"
+
+
+def _refuse(table: str, verb: str, features: list[str]) -> None:
+    raise UnsupportedFeatureError(
+        f"table {table!r} cannot be {verb}: it needs {', '.join(features)}, which is not supported", key=table
+    )

@@ -1,0 +1,174 @@
+"""Statistics texts of many files to typed columns, widened where their writers are known to cut."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from buffetstore.formats.predicates import Bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+INSTANT = r"(Z|[+-]\d\d:?\d\d)$"
+_MICROSECONDS = r"\.\d{6}"
+# Writers (deltalake among them) pass decimals through binary floats, which hold 15 digits surely.
+_EXACT_DIGITS = 15
+_FLOAT_ERROR = Decimal(2) ** -50
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatistics:
+    """Rows and bounds of n files; null where a file's text says nothing."""
+
+    rows: Any
+    bounds: Mapping[str, Bounds]
+
+
+def has_bounds(kind: pa.DataType) -> bool:
+    """Return whether columns of this type are pruned by."""
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_date(kind)
+        or pa.types.is_timestamp(kind)
+        or pa.types.is_boolean(kind)
+    )
+
+
+def parse_statistics(texts: Any, schema: pa.Schema) -> FileStatistics:
+    """Return the statistics of the columns of `schema`, one row a text; what cannot be read is null."""
+    flat = [field for field in schema if not pa.types.is_nested(field.type)]
+    bounded = [field for field in flat if has_bounds(field.type)]
+    layout = pa.schema(
+        [
+            ("numRecords", pa.int64()),
+            ("minValues", pa.struct([(field.name, _stored_type(field.type)) for field in bounded])),
+            ("maxValues", pa.struct([(field.name, _stored_type(field.type)) for field in bounded])),
+            ("nullCount", pa.struct([(field.name, pa.int64()) for field in flat])),
+        ]
+    )
+    found = _read(texts, layout)
+    low, high, nulls = (_children(found[name]) for name in ("minValues", "maxValues", "nullCount"))
+    nothing = pa.nulls(len(texts))
+    bounds = {
+        field.name: Bounds(
+            _typed(low[field.name], field.type, upward=False) if field in bounded else nothing,
+            _typed(high[field.name], field.type, upward=True) if field in bounded else nothing,
+            nulls[field.name],
+        )
+        for field in flat
+    }
+    return FileStatistics(found["numRecords"].combine_chunks(), bounds)
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    if pa.types.is_floating(kind):
+        return pa.float64()
+    return kind if pa.types.is_decimal(kind) or pa.types.is_boolean(kind) else pa.string()
+
+
+def _read(texts: Any, layout: pa.Schema) -> pa.Table:
+    # Inside JSON a raw line break is white space, so each text becomes one line.
+    lines = pc.replace_substring(pc.fill_null(texts, "{}"), "\n", " ").to_pylist()
+    data = "\n".join(line or "{}" for line in lines).encode()
+    if not lines:
+        return layout.empty_table()
+    try:
+        found = pyarrow.json.read_json(
+            pa.BufferReader(data),
+            read_options=pyarrow.json.ReadOptions(block_size=len(data) + 1, use_threads=False),
+            parse_options=pyarrow.json.ParseOptions(explicit_schema=layout, unexpected_field_behavior="ignore"),
+        )
+    except pa.ArrowInvalid:
+        return _read_singly(lines, layout)
+    return found if found.num_rows == len(lines) else _read_singly(lines, layout)
+
+
+def _read_singly(lines: list[str], layout: pa.Schema) -> pa.Table:
+    """Read text by text, for foreign writers whose values do not have the expected JSON types."""
+    columns: dict[str, list[Any]] = {name: [] for name in layout.names}
+    for line in lines:
+        try:
+            found = json.loads(line, parse_float=Decimal)
+        except ValueError:
+            found = {}
+        for field in layout:
+            held = found.get(field.name) if isinstance(found, dict) else None
+            columns[field.name].append(_converted(held, field.type))
+    return pa.table(columns, schema=layout)
+
+
+def _converted(value: Any, kind: Any) -> Any:
+    if pa.types.is_struct(kind):
+        held = value if isinstance(value, dict) else {}
+        fields = [kind.field(index) for index in range(kind.num_fields)]
+        return {field.name: _converted(held.get(field.name), field.type) for field in fields}
+    if isinstance(value, Decimal) and pa.types.is_floating(kind):
+        value = float(value)
+    try:
+        return pa.scalar(value, kind).as_py()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _children(column: pa.ChunkedArray) -> dict[str, Any]:
+    whole = column.combine_chunks()
+    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+    # `flatten` gives the nulls of the struct to its fields.
+    names = [whole.type.field(index).name for index in range(whole.type.num_fields)]
+    return dict(zip(names, whole.flatten(), strict=True))
+
+
+def _typed(values: Any, kind: pa.DataType, *, upward: bool) -> Any:
+    try:
+        if pa.types.is_timestamp(kind):
+            return _instants(values, kind, upward=upward)
+        if pa.types.is_decimal(kind):
+            return _decimals(values, kind, upward=upward)
+        return values.cast(kind, safe=not pa.types.is_floating(kind))
+    except pa.ArrowInvalid:
+        return pa.nulls(len(values), kind)
+
+
+def _instants(texts: Any, kind: pa.DataType, *, upward: bool) -> Any:
+    zoned = pc.match_substring_regex(texts, INSTANT)
+    found = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", "")).cast(pa.timestamp("us", tz="UTC"))
+    if upward:
+        # Text without microseconds may have been cut to the millisecond.
+        later = found.cast(pa.int64())
+        later = pc.if_else(pc.match_substring_regex(texts, _MICROSECONDS), later, pc.add(later, 999))
+        found = later.cast(pa.timestamp("us", tz="UTC"))
+    return found if kind.tz is not None else found.cast(pa.timestamp("us"))
+
+
+def _decimals(values: Any, kind: Any, *, upward: bool) -> Any:
+    if kind.precision <= _EXACT_DIGITS:
+        return values
+    limit = pa.scalar(Decimal(10) ** (_EXACT_DIGITS - kind.scale))
+    doubtful = pc.fill_null(pc.greater_equal(pc.abs(values), limit), False)
+    if not pc.any(doubtful).as_py():
+        return values
+    context = Context(prec=80, rounding=ROUND_CEILING if upward else ROUND_FLOOR)
+    unit = Decimal(1).scaleb(-kind.scale)
+    highest = Decimal(10) ** (kind.precision - kind.scale) - unit
+
+    def widened(value: Decimal | None, *, doubt: bool) -> Decimal | None:
+        if value is None or not doubt:
+            return value
+        error = context.multiply(abs(value), _FLOAT_ERROR)
+        moved = context.add(value, error if upward else -error).quantize(unit, context=context)
+        return moved if abs(moved) <= highest else None
+
+    pairs = zip(values.to_pylist(), doubtful.to_pylist(), strict=True)
+    return pa.array([widened(value, doubt=doubt) for value, doubt in pairs], kind)

@@ -1,0 +1,154 @@
+"""The data files of a snapshot as one Arrow table, with typed statistics.
+
+Columns: `path`, `log_path`, `size`, `modification_time`, `partition_values`, `tags`, `num_records`, `commit_version`
+(null where unknown), and for each column of the table that has bounds `min.<column>`, `max.<column>`,
+`null_count.<column>`. Partition columns have their value as both bounds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.tables.actions import AddFile, RemoveFile, decode_path
+from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+STRINGS = pa.map_(pa.string(), pa.string())
+FIXED = pa.schema(
+    [
+        ("path", pa.string()),
+        ("log_path", pa.string()),
+        ("size", pa.int64()),
+        ("modification_time", pa.timestamp("ms", tz="UTC")),
+        ("partition_values", STRINGS),
+        ("tags", STRINGS),
+        ("num_records", pa.int64()),
+        ("commit_version", pa.int64()),
+    ]
+)
+
+
+def files_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema of the files of a table with this schema."""
+    fields = list(FIXED)
+    for field in schema:
+        if not pa.types.is_nested(field.type):
+            kind = field.type if has_bounds(field.type) else pa.null()
+            fields += [pa.field(f"min.{field.name}", kind), pa.field(f"max.{field.name}", kind)]
+            fields.append(pa.field(f"null_count.{field.name}", pa.int64()))
+    return pa.schema(fields)
+
+
+def from_actions(
+    adds: Sequence[AddFile], versions: Sequence[int | None], schema: pa.Schema, partition_columns: Sequence[str]
+) -> pa.Table:
+    """Return the files that the actions add."""
+    raw = {
+        "log_path": pa.array([add.to_json()["add"]["path"] for add in adds], pa.string()),
+        "size": pa.array([add.size for add in adds], pa.int64()),
+        "modification_time": pa.array([add.modification_time for add in adds], pa.int64()),
+        "partition_values": pa.array([list(add.partition_values.items()) for add in adds], STRINGS),
+        "tags": pa.array([list(add.tags.items()) for add in adds], STRINGS),
+        "stats": pa.array([add.stats for add in adds], pa.string()),
+        "commit_version": pa.array(versions, pa.int64()),
+    }
+    return from_columns(raw, schema, partition_columns)
+
+
+def from_columns(raw: Mapping[str, Any], schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Table:
+    """Return the files told by columns as they stand in the log: `log_path`, `size`, ..., `stats`."""
+    known = parse_statistics(raw["stats"], schema)
+    columns: dict[str, Any] = {
+        "path": _decoded(raw["log_path"]),
+        "log_path": raw["log_path"],
+        "size": raw["size"],
+        "modification_time": raw["modification_time"].cast(FIXED.field("modification_time").type),
+        "partition_values": raw["partition_values"],
+        "tags": raw["tags"],
+        "num_records": known.rows,
+        "commit_version": raw["commit_version"],
+    }
+    for name, bounds in known.bounds.items():
+        columns[f"min.{name}"], columns[f"max.{name}"] = bounds.lowest, bounds.highest
+        columns[f"null_count.{name}"] = bounds.null_count
+    for name in partition_columns:
+        values = partition_array(raw["partition_values"], name, schema.field(name).type)
+        nulls = pc.if_else(pc.is_null(values), known.rows, pa.scalar(0, pa.int64()))
+        columns |= {f"min.{name}": values, f"max.{name}": values, f"null_count.{name}": nulls}
+    return conform(pa.table(columns), files_schema(schema))
+
+
+def conform(files: pa.Table, target: pa.Schema) -> pa.Table:
+    """Return the files with the columns of `target`: those of columns added since are null."""
+    if files.schema.equals(target):
+        return files
+    columns = []
+    for field in target:
+        if field.name not in files.column_names:
+            columns.append(pa.nulls(files.num_rows, field.type))
+        elif files[field.name].type == field.type:
+            columns.append(files[field.name])
+        elif pa.types.is_null(field.type):
+            columns.append(pa.nulls(files.num_rows))
+        else:
+            columns.append(files[field.name].cast(field.type))
+    return pa.table(columns, schema=target)
+
+
+def removal(file: Mapping[str, Any], now: datetime) -> RemoveFile:
+    """Return the action that removes a file, given as a row of the table (see `rows`)."""
+    return RemoveFile(
+        file["path"],
+        int(now.timestamp() * 1000),
+        partition_values=file["partition_values"],
+        size=file["size"],
+        tags=file["tags"],
+        log_path=file["log_path"],
+    )
+
+
+def rows(files: pa.Table) -> list[dict[str, Any]]:
+    """Return the files as dicts of `path`, `log_path`, `size`, `num_records`, `partition_values` and `tags`."""
+    found: list[dict[str, Any]] = files.select(
+        ["path", "log_path", "size", "num_records", "partition_values", "tags"]
+    ).to_pylist()
+    for file in found:
+        file["partition_values"] = dict(file["partition_values"] or ())
+        file["tags"] = dict(file["tags"] or ())
+    return found
+
+
+def partition_array(values: Any, name: str, kind: pa.DataType) -> Any:
+    """Return the typed values of a partition column from the files' `partition_values`; empty text means null."""
+    texts = pc.map_lookup(values, pa.scalar(name, pa.string()), "first")
+    texts = pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
+    if pa.types.is_timestamp(kind):
+        # "Z" or a zone where the writer is modern; otherwise in the writer's zone, which nobody knows: UTC it is.
+        zoned = pc.match_substring_regex(texts, INSTANT)
+        return pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", "")).cast(kind)
+    return texts.cast(kind)
+
+
+def partition_text(value: pa.Scalar) -> str | None:
+    """Return a partition value as the log writes it. Source: Delta protocol, "Partition Value Serialization"."""
+    if not value.is_valid:
+        return None
+    if pa.types.is_timestamp(value.type):
+        return f"{value.as_py().replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    if pa.types.is_boolean(value.type):
+        return "true" if value.as_py() else "false"
+    return format(value.as_py(), "f") if pa.types.is_decimal(value.type) else str(value.as_py())
+
+
+def _decoded(log_paths: Any) -> Any:
+    # Only unusual paths need Python; a million plain ones do not.
+    unusual = pc.or_(pc.match_substring(log_paths, "%"), pc.match_substring_regex(log_paths, "^(file:|/)"))
+    if not pc.any(unusual).as_py():
+        return log_paths
+    return pa.array([decode_path(path) for path in log_paths.to_pylist()], pa.string())

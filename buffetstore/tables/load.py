@@ -1,0 +1,74 @@
+"""From the store to a snapshot: what is there is found, read in parallel, and replayed in a thread."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from buffetstore.errors import CorruptLogError, NotFoundError
+from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.checkpoint import State, read_checkpoint
+from buffetstore.tables.concurrency import gather
+from buffetstore.tables.log import Entry, find_segment, read_entries, read_entry
+from buffetstore.tables.snapshot import Snapshot, replay
+
+if TYPE_CHECKING:
+    from buffetstore.objects.base import ObjectStore
+    from buffetstore.tables.log import Segment
+
+MAX_WINDOW = 64
+
+
+async def load(store: ObjectStore, path: str, version: int | None = None) -> Snapshot:
+    """Return the latest snapshot, or that of `version`: two dependent rounds of requests.
+
+    Raises
+    ------
+    TableNotFoundError, TableVersionNotFoundError, CorruptLogError, UnsupportedFeatureError
+    """
+    try:
+        return await _read(store, path, await find_segment(store, path, version))
+    except NotFoundError as error:
+        if type(error) is not NotFoundError:
+            raise
+    # An entry was listed and then cleaned up: what replaces it is in a newer checkpoint.
+    try:
+        return await _read(store, path, await find_segment(store, path, version))
+    except NotFoundError as error:
+        if type(error) is not NotFoundError:
+            raise
+        raise CorruptLogError(f"the log of table {path!r} lists {error.key!r}, which is not there", key=path) from error
+
+
+async def _read(store: ObjectStore, path: str, segment: Segment) -> Snapshot:
+    base: list[State] = []
+    tail: list[Entry] = []
+
+    async def state() -> None:
+        if segment.checkpoint is not None:
+            base.append(await read_checkpoint(store, path, segment.checkpoint))
+
+    async def entries() -> None:
+        tail.extend(await read_entries(store, path, segment.commits))
+
+    await gather([state, entries])
+    stamp = segment.commits[-1] if segment.commits else segment.checkpoint
+    assert stamp is not None, "a segment has an entry or a checkpoint"
+    start = base[0] if base else None
+    return await in_thread(replay, path, start, tail, version=segment.version, timestamp=stamp.last_modified)
+
+
+async def newer_entries(store: ObjectStore, path: str, version: int) -> list[Entry]:
+    """Return the entries after `version`: one request where there are none, then twice as many at a time."""
+    found: list[Entry] = []
+    window = 1
+    while True:
+        start = version + 1 + len(found)
+        answers = await gather(
+            [lambda each=each: read_entry(store, path, each) for each in range(start, start + window)]  # type: ignore[misc]
+        )
+        present = list(takewhile(lambda entry: entry is not None, answers))
+        found += [entry for entry in present if entry is not None]
+        if len(present) < window:
+            return found
+        window = min(2 * window, MAX_WINDOW)

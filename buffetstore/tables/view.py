@@ -1,0 +1,107 @@
+"""Reading a table at one version."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from buffetstore.tables.pruning import prune
+from buffetstore.tables.reading import check_columns, projected, read_tables
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from buffetstore.expressions import Expression
+    from buffetstore.formats.parquet import ParquetFormatter
+    from buffetstore.objects.base import ObjectStore
+    from buffetstore.tables.actions import Metadata
+    from buffetstore.tables.reading import Fetch
+    from buffetstore.tables.snapshot import Snapshot
+
+
+class TableView:
+    """The rows of one snapshot. An answer that has begun stays with the snapshot it began with."""
+
+    def __init__(self, store: ObjectStore, snapshot: Snapshot, formatter: ParquetFormatter) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._formatter = formatter
+
+    @property
+    def store(self) -> ObjectStore:
+        """Where the table is."""
+        return self._store
+
+    @property
+    def path(self) -> str:
+        """The table's key prefix in its store."""
+        return self._snapshot.path
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The version that is read; it changes with `refresh` and with every write through this object."""
+        return self._snapshot
+
+    @property
+    def version(self) -> int:
+        """The version of the snapshot."""
+        return self._snapshot.version
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self._snapshot.schema
+
+    @property
+    def metadata(self) -> Metadata:
+        """Name, id, partition columns and configuration."""
+        return self._snapshot.metadata
+
+    def files(self, predicate: Expression | None = None) -> pa.Table:
+        """Return the data files, with a predicate those that may hold a row that satisfies it."""
+        files = self._snapshot.files
+        return files if predicate is None else prune(files, predicate)
+
+    async def to_arrow(self, columns: Sequence[str] | None = None, predicate: Expression | None = None) -> pa.Table:
+        """Return the rows that satisfy the predicate, whole in memory."""
+        return await self.read_files(self.files_for(columns, predicate), columns, predicate)
+
+    async def scan(
+        self, columns: Sequence[str] | None = None, predicate: Expression | None = None
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """Yield the rows that satisfy the predicate; memory holds the files that are in flight, not the table."""
+        snapshot, files = self._snapshot, self.files_for(columns, predicate)
+        async for table in self._read(snapshot, files, columns, predicate, None):
+            for batch in table.to_batches():
+                yield batch
+
+    async def read_files(
+        self,
+        files: pa.Table,
+        columns: Sequence[str] | None = None,
+        predicate: Expression | None = None,
+        *,
+        fetch: Fetch | None = None,
+    ) -> pa.Table:
+        """Return the rows of `files`, which are some of `self.files()`, in their order."""
+        snapshot = self._snapshot
+        tables = [table async for table in self._read(snapshot, files, columns, predicate, fetch)]
+        return pa.concat_tables(tables) if tables else projected(snapshot, columns).empty_table()
+
+    def files_for(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
+        """Return the files to read for a question, whose columns are checked."""
+        check_columns(self._snapshot, columns, predicate)
+        return self.files(predicate)
+
+    def _read(
+        self,
+        snapshot: Snapshot,
+        files: pa.Table,
+        columns: Sequence[str] | None,
+        predicate: Expression | None,
+        fetch: Fetch | None,
+    ) -> AsyncIterator[pa.Table]:
+        return read_tables(
+            self._store, snapshot, files, formatter=self._formatter, columns=columns, predicate=predicate, fetch=fetch
+        )
