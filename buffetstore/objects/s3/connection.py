@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.handlers import add_expect_header
 
 from buffetstore.errors import ConfigurationError, UnsupportedOperationError
 from buffetstore.objects.s3.errors import Call, mapped
+from buffetstore.objects.s3.transfer import while_taken
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
@@ -76,7 +78,10 @@ class S3Connection:
         """Send one request; `key` and `mode` are for the error that tells of it, `write` makes it ambiguous."""
         with mapped(Call(operation, self.url, key, mode, write)):
             client = self._client or await self._open()
-            answer: dict[str, Any] = await getattr(client, operation)(Bucket=self.bucket, **parameters)
+            request = getattr(client, operation)
+            body = parameters.get("Body")
+            async with while_taken(body, self._options.timeout_seconds) if body is not None else nullcontext():
+                answer: dict[str, Any] = await request(Bucket=self.bucket, **parameters)
         return answer
 
     async def aclose(self) -> None:
@@ -93,9 +98,12 @@ class S3Connection:
             if self._client is None:
                 session = await in_thread(_read_session)
                 try:
-                    self._client = await self._stack.enter_async_context(self._new_client(session))
+                    client = await self._stack.enter_async_context(self._new_client(session))
                 except ValueError as error:  # botocore's own check of an endpoint
                     raise ConfigurationError(f"{self.url}: {error}") from error
+                # A service that never says 100 Continue would be waited for without end.
+                client.meta.events.unregister("before-call.s3", add_expect_header)
+                self._client = client
             return self._client
 
     def _new_client(self, session: AioSession) -> Any:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import zlib
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -25,6 +28,37 @@ INLINE_BYTES = 64 * 1024  # below this, handing work to a thread costs more than
 _PLAIN = "".join(chr(code) for code in range(33, 127) if chr(code) != "%") + " "
 
 
+class Body(BytesIO):
+    """A request's body, which tells when more of it is taken."""
+
+    def __init__(self, data: Data) -> None:
+        super().__init__(data)
+        self.taken: Callable[[], object] | None = None
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, as `BytesIO` does."""
+        if self.taken is not None:
+            self.taken()
+        return super().read(size)
+
+
+@asynccontextmanager
+async def while_taken(body: Body, seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` when nothing is taken of `body`, nor answered, for so long; aiohttp only times answers."""
+    loop = asyncio.get_running_loop()
+
+    def prolong() -> None:
+        if body.taken is not None and not limit.expired():
+            limit.reschedule(loop.time() + seconds)
+
+    async with asyncio.timeout(seconds) as limit:
+        body.taken = partial(loop.call_soon_threadsafe, prolong)
+        try:
+            yield
+        finally:
+            body.taken = None
+
+
 async def outgoing(data: Data) -> dict[str, Any]:
     """Return the parameters of a body: itself and the checksum that the service verifies."""
     if len(data) <= INLINE_BYTES:
@@ -34,7 +68,7 @@ async def outgoing(data: Data) -> dict[str, Any]:
 
 def _outgoing(data: Data) -> dict[str, Any]:
     # aiohttp sends a file in pieces, so that a large body does not hold up the event loop.
-    body = BytesIO(data)
+    body = Body(data)
     crc = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
     return {"Body": body, "ContentLength": len(data), "ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc}
 
