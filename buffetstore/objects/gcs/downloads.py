@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -12,14 +13,32 @@ from buffetstore.errors import ChecksumMismatchError, InvalidRangeError, Unavail
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, GetResult, ObjectMeta
 from buffetstore.objects.gcs.client import Purpose
 from buffetstore.objects.gcs.uploads import base64_crc32c, generation
+from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+    from datetime import datetime
 
     from multidict import CIMultiDictProxy
 
     from buffetstore.objects.base import ByteRange
     from buffetstore.objects.gcs.client import GCSClient
+
+_INLINE_BYTES = 512 * 1024
+
+
+class _Body(GetResult):
+    """A body whose parts are joined at its end: large ones in a thread, where `join` frees the interpreter."""
+
+    async def read(self) -> bytes:
+        try:
+            parts = [chunk async for chunk in self]
+        finally:
+            await self.aclose()
+        if len(parts) == 1 and isinstance(parts[0], bytes):
+            return parts[0]
+        start, end = self.range
+        return b"".join(parts) if end - start <= _INLINE_BYTES else await in_thread(b"".join, parts)
 
 
 class ObjectReader:
@@ -38,7 +57,7 @@ class ObjectReader:
             await chunks.aclose()
             response.close()
 
-        return GetResult(meta, chunks, range=span, aclose=close)
+        return _Body(meta, chunks, range=span, aclose=close)
 
     async def open(
         self, key: str, span: str | None, if_match: str | None
@@ -78,7 +97,7 @@ class ObjectReader:
     async def range(self, key: str, start: int, end: int, if_match: str | None) -> tuple[ObjectMeta, bytes]:
         """Return bytes [start, end), cut to the object's size, with the metadata of the object they are from."""
         response, meta, span = await self.open(key, f"bytes={start}-{end - 1}", if_match)
-        result = GetResult(meta, self.chunks(response, key, span[1] - span[0], None), range=span)
+        result = _Body(meta, self.chunks(response, key, span[1] - span[0], None), range=span)
         try:
             return meta, await result.read()
         finally:
@@ -107,11 +126,17 @@ def _described(headers: CIMultiDictProxy[str], key: str, *, is_part: bool) -> tu
         size = int(headers["Content-Length"])
         first, end = 0, size
     prefix = "x-goog-meta-"
-    metadata = {name.lower()[len(prefix) :]: text for name, text in headers.items() if name.lower().startswith(prefix)}
+    lowered = ((name.lower(), text) for name, text in headers.items())
+    metadata = {name[len(prefix) :]: text for name, text in lowered if name.startswith(prefix)}
     content_type = headers.get("Content-Type", DEFAULT_ATTRIBUTES.content_type)
     attributes = Attributes(content_type, metadata, headers.get("x-goog-storage-class"))
-    modified = parsedate_to_datetime(headers["Last-Modified"])
+    modified = _moment(headers["Last-Modified"])
     return ObjectMeta(key, size, headers["x-goog-generation"], modified, attributes), (first, end)
+
+
+@lru_cache(maxsize=1024)
+def _moment(text: str) -> datetime:
+    return parsedate_to_datetime(text)  # slow, and objects written together share their second
 
 
 def crc32c_of(response: aiohttp.ClientResponse) -> str | None:

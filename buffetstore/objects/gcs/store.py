@@ -42,10 +42,10 @@ from buffetstore.objects.gcs.uploads import (
     ResumableUpload,
     condition,
     object_meta,
+    views_of,
 )
 from buffetstore.objects.keys import checked_key
 from buffetstore.objects.ranges import checked_range, coalesce, cut
-from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
@@ -53,7 +53,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COPY_BYTES = 1024 * 1024  # a mutable body above this is copied off the loop
 _DELETES_AT_ONCE = 32
 _LISTED = "name,size,generation,updated"
 _CONSISTENT_READS = 3
@@ -149,7 +148,7 @@ class GCSStore(ObjectStore):
     async def put(
         self, key: str, data: Data, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
     ) -> ObjectMeta:
-        return await self._writer.put(checked_key(key), await _owned(data), mode, attributes)
+        return await self._writer.put(checked_key(key), await views_of(data), mode, attributes)
 
     async def start_upload(
         self, key: str, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
@@ -294,15 +293,6 @@ def _check(
         wrong.append(f"chunk_bytes {chunk_bytes} must be a multiple of 262144")
     if wrong:
         raise ConfigurationError("; ".join(wrong))
-
-
-async def _owned(data: Data) -> bytes:
-    """Return the bytes as they are now: the caller may change a buffer while it is sent."""
-    if isinstance(data, bytes):
-        return data
-    if len(memoryview(data).cast("B")) <= _COPY_BYTES:
-        return bytes(data)
-    return await in_thread(bytes, data)
 
 
 async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

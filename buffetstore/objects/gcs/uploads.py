@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
     from buffetstore.objects.base import Data, PutMode
     from buffetstore.objects.gcs.client import GCSClient
@@ -64,18 +65,60 @@ def base64_crc32c(checksum: int) -> str:
     return base64.b64encode(checksum.to_bytes(4, "big")).decode()
 
 
-def extended_crc32c(checksum: int, data: bytes) -> int:
-    """Return the CRC32C of what `checksum` covers followed by `data`, in steps that let other threads run."""
-    view = memoryview(data)
-    for at in range(0, len(data), _PIECE_BYTES):
-        checksum = google_crc32c.extend(checksum, bytes(view[at : at + _PIECE_BYTES]))
+Views = Sequence[memoryview]  # bytes that nobody changes, in pieces that nobody joins
+
+
+async def views_of(data: Data) -> Views:
+    """Return the bytes as they are now: a caller may go on to change its buffer while it is sent."""
+    view = memoryview(data).cast("B")
+    if isinstance(view.obj, bytes):
+        return [view]
+    return [memoryview(bytes(view) if len(view) <= _INLINE_BYTES else await in_thread(bytes, view))]
+
+
+def split(views: Views, at: int) -> tuple[Views, Views]:
+    """Return the first `at` bytes and the rest, copying nothing."""
+    head: list[memoryview] = []
+    for number, view in enumerate(views):
+        if len(view) > at:
+            return ([*head, view[:at]] if at else head), [view[at:], *views[number + 1 :]]
+        head.append(view)
+        at -= len(view)
+    return head, []
+
+
+def _size(views: Views) -> int:
+    return sum(map(len, views))
+
+
+def _pieces(views: Views) -> Iterator[memoryview]:
+    for view in views:
+        for at in range(0, len(view), _PIECE_BYTES):
+            yield view[at : at + _PIECE_BYTES]
+
+
+def _extended_crc32c(checksum: int, views: Views) -> int:
+    # In pieces, so that the interpreter's lock is held for moments only.
+    for piece in _pieces(views):
+        checksum = google_crc32c.extend(checksum, bytes(piece))
     return checksum
 
 
-async def _crc32c(checksum: int, data: bytes) -> int:
-    if len(data) <= _INLINE_BYTES:
-        return extended_crc32c(checksum, data)
-    return await in_thread(extended_crc32c, checksum, data)
+async def _crc32c(checksum: int, views: Views) -> int:
+    """Return the CRC32C of what `checksum` covers followed by `views`."""
+    if _size(views) <= _INLINE_BYTES:
+        return _extended_crc32c(checksum, views)
+    return await in_thread(_extended_crc32c, checksum, views)
+
+
+def _body(views: Views) -> bytes | AsyncIterator[memoryview]:
+    """Return a request's body; a large one goes piece by piece, which neither copies it nor holds up the loop."""
+
+    async def stream() -> AsyncIterator[memoryview]:
+        for piece in _pieces(views):
+            yield piece
+
+    return b"".join(views) if _size(views) <= _INLINE_BYTES else stream()
 
 
 class ObjectWriter:
@@ -94,9 +137,9 @@ class ObjectWriter:
         self.chunk_bytes = chunk_bytes
         self._kms_key = kms_key
 
-    async def put(self, key: str, data: bytes, mode: PutMode, attributes: Attributes) -> ObjectMeta:
+    async def put(self, key: str, views: Views, mode: PutMode, attributes: Attributes) -> ObjectMeta:
         """Write an object in one request, its checksum with it."""
-        checksum = base64_crc32c(await _crc32c(0, data))
+        checksum = base64_crc32c(await _crc32c(0, views))
         boundary = secrets.token_hex(16)
         resource = json.dumps({**self.resource(key, attributes), "crc32c": checksum})
         head = (
@@ -104,8 +147,8 @@ class ObjectWriter:
             f"--{boundary}\r\nContent-Type: {attributes.content_type}\r\n\r\n"
         ).encode()
         tail = f"\r\n--{boundary}--\r\n".encode()
-        size = len(head) + len(data) + len(tail)
-        small = len(data) <= _INLINE_BYTES
+        body = [memoryview(head), *views, memoryview(tail)]
+        size = _size(body)
         headers = {"Content-Type": f"multipart/related; boundary={boundary}", "Content-Length": str(size)}
         purpose = Purpose(f"write {key!r}", key, mode, writes=True)
         async with self.client.request(
@@ -113,7 +156,7 @@ class ObjectWriter:
             "POST",
             self.client.upload_url(uploadType="multipart", **self.query(mode)),
             headers=headers,
-            data=b"".join((head, data, tail)) if small else _pieces(head, data, tail),
+            data=_body(body),
             size=size,
         ) as response:
             return object_meta(await response.json(content_type=None))
@@ -130,15 +173,6 @@ class ObjectWriter:
     def query(self, mode: PutMode) -> dict[str, str]:
         """Return the query parameters of a write."""
         return condition(mode) | ({"kmsKeyName": self._kms_key} if self._kms_key else {})
-
-
-async def _pieces(head: bytes, data: bytes, tail: bytes) -> AsyncIterator[bytes | memoryview]:
-    """Give a large body piece by piece, so that sending it neither copies it nor holds up the loop."""
-    yield head
-    view = memoryview(data)
-    for at in range(0, len(data), _PIECE_BYTES):
-        yield view[at : at + _PIECE_BYTES]
-    yield tail
 
 
 class ResumableUpload(Upload):
@@ -161,7 +195,7 @@ class ResumableUpload(Upload):
         self._key, self._mode, self._attributes = key, mode, attributes
         self._policy = policy
         self._purpose = Purpose(f"upload {key!r}", key, mode, writes=True)
-        self._buffer = bytearray()
+        self._pending: Views = []
         self._session: str | None = None
         self._sent = 0  # bytes of the chunks that are done
         self._persisted = 0  # bytes that the service said it has
@@ -172,10 +206,10 @@ class ResumableUpload(Upload):
 
     async def write(self, data: Data) -> None:
         self._check_open()
-        self._buffer += memoryview(data).cast("B")
+        self._pending = [*self._pending, *(await views_of(data))]
         # The last chunk is kept back: only `complete` knows that it is the last.
-        while len(self._buffer) > self._writer.chunk_bytes:
-            chunk = bytes(memoryview(self._buffer)[: self._writer.chunk_bytes])
+        while _size(self._pending) > self._writer.chunk_bytes:
+            chunk, rest = split(self._pending, self._writer.chunk_bytes)
             try:
                 await self._add(chunk)
             except BaseException as error:
@@ -183,24 +217,23 @@ class ResumableUpload(Upload):
                 self._state = "failed"
                 self._failure = error if isinstance(error, StorageError) else None
                 raise
-            del self._buffer[: len(chunk)]
+            self._pending = rest
 
     async def complete(self) -> ObjectMeta:
         self._check_open()
-        chunk = bytes(self._buffer)
         if self._session is None:
-            meta = await self._writer.put(self._key, chunk, self._mode, self._attributes)
+            meta = await self._writer.put(self._key, self._pending, self._mode, self._attributes)
         else:
-            meta = object_meta(await self._finish(chunk))
+            meta = object_meta(await self._finish(self._pending))
         self._state = "complete"
-        self._buffer.clear()
+        self._pending = []
         return meta
 
     async def abort(self) -> None:
         if self._state in {"complete", "aborted"}:
             return
         self._state = "aborted"
-        self._buffer.clear()
+        self._pending = []
         if self._session is not None:
             # A session that cannot be cancelled now is dropped by the service after a week.
             with suppress(StorageError):
@@ -215,7 +248,7 @@ class ResumableUpload(Upload):
         if self._state != "open":
             raise UnsupportedOperationError(f"the upload of {self._key!r} is {self._state}: start a new one")
 
-    async def _add(self, chunk: bytes) -> None:
+    async def _add(self, chunk: Views) -> None:
         """Send a chunk that is not the last, and go on with it where the answer is lost: nobody else can."""
         if self._session is None:
             self._session = await self._policy.call(self._start, subject=self._key)
@@ -224,18 +257,18 @@ class ResumableUpload(Upload):
 
         async def attempt() -> None:
             if self._is_unclear:
-                await self._put(b"", "bytes */*", {})
+                await self._put([], "bytes */*", {})
             await self._put_rest(chunk, start, None)
 
         await self._policy.call(attempt, subject=self._key)
-        self._sent, self._checksum = start + len(chunk), checksum
+        self._sent, self._checksum = start + _size(chunk), checksum
 
-    async def _finish(self, chunk: bytes) -> dict[str, Any]:
+    async def _finish(self, chunk: Views) -> dict[str, Any]:
         """Send the last chunk once; called again after a lost answer, it first asks what became of it."""
         checksum = base64_crc32c(await _crc32c(self._checksum, chunk))
         resource = None
         if self._is_unclear:
-            resource = await self._put(b"", f"bytes */{self._sent + len(chunk)}", {})
+            resource = await self._put([], f"bytes */{self._sent + _size(chunk)}", {})
         if resource is None:
             resource = await self._put_rest(chunk, self._sent, checksum)
         assert resource is not None, "after the last chunk comes the object or an error"
@@ -243,14 +276,14 @@ class ResumableUpload(Upload):
             await self._withdraw(resource)
         return resource
 
-    async def _put_rest(self, chunk: bytes, start: int, checksum: str | None) -> dict[str, Any] | None:
+    async def _put_rest(self, chunk: Views, start: int, checksum: str | None) -> dict[str, Any] | None:
         """Send what the service lacks of a chunk; `checksum` is given with the last one."""
-        end = start + len(chunk)
+        end = start + _size(chunk)
         total = end if checksum is not None else "*"
         stalls = 0
         while start <= self._persisted <= end and stalls < 2:
             before = self._persisted
-            rest = chunk[before - start :]
+            _, rest = split(chunk, before - start)
             span = f"{before}-{end - 1}" if rest else "*"
             headers = {"x-goog-hash": f"crc32c={checksum}"} if checksum is not None else {}
             resource = await self._put(rest, f"bytes {span}/{total}", headers)
@@ -263,16 +296,16 @@ class ResumableUpload(Upload):
             ambiguous=True,
         )
 
-    async def _put(self, body: bytes, content_range: str, headers: dict[str, str]) -> dict[str, Any] | None:
+    async def _put(self, views: Views, content_range: str, headers: dict[str, str]) -> dict[str, Any] | None:
         assert self._session is not None
         self._is_unclear = True
         async with self._client.request(
             self._purpose,
             "PUT",
             self._session,
-            headers={"Content-Range": content_range, "Content-Length": str(len(body)), **headers},
-            data=_pieces(b"", body, b"") if len(body) > _INLINE_BYTES else body,
-            size=len(body),
+            headers={"Content-Range": content_range, "Content-Length": str(_size(views)), **headers},
+            data=_body(views),
+            size=_size(views),
             accept=frozenset({308}),
         ) as response:
             if response.status == 308:
