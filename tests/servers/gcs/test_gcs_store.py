@@ -9,6 +9,7 @@ import os
 import socket
 
 import pytest
+from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -28,6 +29,7 @@ from buffetstore.errors import (
 from buffetstore.objects.base import CREATE, Attributes, ByteRange, Update
 from buffetstore.objects.gcs import GCSStore
 from buffetstore.objects.helpers import get_bytes, head, list_all
+from buffetstore.objects.open import open_store
 from buffetstore.testing.gcs import Fault, GCSServer
 
 CHUNK = 256 * 1024
@@ -151,6 +153,34 @@ async def test_a_token_service_that_is_not_there(service_account, server, bucket
     async with GCSStore(bucket, api_root=server.url, service_file=file) as store:
         with pytest.raises(UnavailableError, match="token service"):
             await store.put("k", b"")
+
+
+async def test_impersonation(service_account, monkeypatch):
+    """The account's own token buys one of the impersonated account, which is what requests carry."""
+    asked = []
+
+    async def generate(request):
+        asked.append((request.path, request.headers["Authorization"]))
+        return web.json_response({"accessToken": "theirs"})
+
+    async with GCSServer(buckets=["b"], token="theirs") as server, GCSServer(token="mine") as tokens:
+        iam = web.ServerRunner(web.Server(generate))
+        await iam.setup()
+        await web.TCPSite(iam, "127.0.0.1", 0).start()
+        place = f"http://127.0.0.1:{iam.addresses[0][1]}/{{service_account}}"
+        monkeypatch.setattr("gcloud.aio.auth.token.GCLOUD_ENDPOINT_GENERATE_ACCESS_TOKEN", place)
+        options = {"service_file": service_account(f"{tokens.url}/token"), "service_account_email": "robot@test"}
+        async with GCSStore("b", api_root=server.url, **options) as store:
+            await asyncio.gather(*(store.put(f"k{number}", b"") for number in range(5)))
+        await iam.cleanup()
+    assert asked == [("/robot@test", "Bearer mine")]
+
+
+async def test_opened_by_its_url(server, bucket):
+    async with open_store(f"gs://{bucket}/team/lake", api_root=server.url) as store:
+        await store.put("k", b"body", mode=CREATE)
+        assert [meta.key async for meta in store.list_objects()] == ["k"]
+    assert server.state.get(bucket, "team/lake/k").content.data == b"body"
 
 
 @pytest.mark.parametrize("content", [None, "not json", "[]", '{"type": "letter"}'])
