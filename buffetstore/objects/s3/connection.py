@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
 from botocore.handlers import add_expect_header
 
@@ -52,6 +53,15 @@ class S3Options:
     timeout_seconds: float = 60.0
     connect_timeout_seconds: float = 5.0
     conditional: Literal["all", "puts", "none"] = "all"
+
+
+class _SendsOnce(AIOHTTPSession):  # type: ignore[misc]  # it has no types
+    """aiohttp repeats a PUT when a pooled connection breaks: a lost CREATE would then be told of our own object."""
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        session._retry_connection = False  # noqa: SLF001 - has no public name; a test loses an answer
+        return session
 
 
 class S3Connection:
@@ -110,6 +120,7 @@ class S3Connection:
         options = self._options
         path_style = options.endpoint_url is not None if options.path_style is None else options.path_style
         config = AioConfig(
+            http_session_cls=_SendsOnce,
             max_pool_connections=options.max_connections,
             connect_timeout=options.connect_timeout_seconds,
             read_timeout=options.timeout_seconds,
