@@ -19,7 +19,16 @@ import pyarrow.compute as pc
 
 from buffetstore.schemas import values as one
 from buffetstore.schemas.rounding import relabelled, round_floats
-from buffetstore.schemas.timestamps import EPOCH, LOCAL, MICROSECONDS, localise, microseconds, nulled, rows_where
+from buffetstore.schemas.timestamps import (
+    EPOCH,
+    LOCAL,
+    MICROSECONDS,
+    knows_rules,
+    localise,
+    microseconds,
+    nulled,
+    rows_where,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -158,7 +167,7 @@ class Column:
 
     def _each(self, array: pa.Array, offset: int) -> pa.Array:
         """Convert Arrow values one by one; of a type that can never fit only the first is looked at."""
-        present = np.flatnonzero(array.is_valid().to_numpy(zero_copy_only=False))
+        present = np.flatnonzero(~array.is_null(nan_is_null=True).to_numpy(zero_copy_only=False))
         if not len(present):
             return pa.nulls(len(array), self.target.read_as)
         try:
@@ -325,7 +334,7 @@ def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
         if found is None:
             return None
         array = found
-    doubles = _doubles(array)
+    doubles = array.cast(pa.float64())
     x = doubles.to_numpy(zero_copy_only=False)
     if doubles.null_count == 0 and np.isfinite(x).all():
         return _cast(doubles, column.target.type)
@@ -359,6 +368,8 @@ def _from_local(column: Column, local: pa.Array, given: pa.Array, offset: int) -
 
 def _to_date(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
     if pa.types.is_timestamp(array.type):
+        if array.type.tz and not knows_rules(array.cast(pa.timestamp("us", array.type.tz), safe=False)):
+            return None
         local = pc.local_timestamp(array) if array.type.tz else array
         days = local.cast(pa.date32())
         inexact = rows_where(pc.not_equal(days.cast(local.type), local))

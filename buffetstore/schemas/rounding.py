@@ -80,8 +80,9 @@ def _settle(
     odd = odd[~(missing | endless)]
     scaled = y[odd]
     size = np.abs(scaled)
-    near_tie = np.abs(np.abs(scaled - np.floor(scaled)) - 0.5) <= size * 2.0**-51
-    certain = (size < min(1e15, 10.0**target.precision - 1)) & ~near_tie
+    small = size < min(1e15, 10.0**target.precision - 1)
+    certain = small.copy()
+    certain[small] = np.abs(size[small] % 1 - 0.5) > size[small] * 2.0**-51
     k = np.rint(scaled[certain]).astype(np.int64)
     into[odd[certain], 0] = k
     into[odd[certain], 1] = k >> 63

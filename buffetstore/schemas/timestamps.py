@@ -10,11 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.schemas.values import UnfitValueError, localised
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MICROSECONDS = pa.timestamp("us", "UTC")
 LOCAL = pa.timestamp("us")
+_RULES_END = 2_145_830_400_000_000  # 2037-12-31: Arrow does not apply the daylight saving rules of later years
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,8 +44,16 @@ def nulled(values: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
     return pc.if_else(pa.array(mask), pa.scalar(None, values.type), values)
 
 
+def knows_rules(times: pa.Array) -> bool:
+    """Tell whether Arrow's zones can be trusted with these times (microseconds)."""
+    latest = pc.max(times)
+    return not latest.is_valid or latest.value < _RULES_END
+
+
 def localise(local: pa.Array, tz: str) -> Localised:
-    """Return the wall-clock times of a zone as instants."""
+    """Return the wall-clock times (microseconds) of a zone as instants."""
+    if not knows_rules(local):
+        return _localise_by_zoneinfo(local, tz)
     try:
         plain = pc.assume_timezone(local, tz, ambiguous="raise", nonexistent="raise")
     except pa.ArrowInvalid:
@@ -61,6 +72,19 @@ def _localise_each(local: pa.Array, tz: str) -> Localised:
     nonexistent = rows_where(pc.and_(differ, pc.invert(same_clock)))
     values = nulled(nulled(early.cast(MICROSECONDS), ambiguous), nonexistent)
     return Localised(values, ambiguous, nonexistent)
+
+
+def _localise_by_zoneinfo(local: pa.Array, tz: str) -> Localised:
+    made: list[datetime | None] = []
+    odd: dict[str, list[int]] = {"ambiguous_time": [], "nonexistent_time": []}
+    for row, value in enumerate(local.to_pylist()):
+        try:
+            made.append(value and localised(value, tz, value))
+        except UnfitValueError as error:
+            odd[error.error_type].append(row)
+            made.append(None)
+    ambiguous, nonexistent = (np.array(rows, np.int64) for rows in odd.values())
+    return Localised(pa.array(made, MICROSECONDS), ambiguous, nonexistent)
 
 
 def microseconds(times: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:

@@ -44,11 +44,13 @@ def is_missing(value: Any) -> bool:
     """Tell whether the value means null: None, NaN, NaT, pandas.NA."""
     if value is None:
         return True
+    if isinstance(value, Decimal):
+        return value.is_nan()
     if isinstance(value, str | bytes | list | tuple | dict):
         return False
     try:
         return bool(value != value)  # noqa: PLR0124 only NaN and NaT differ from themselves
-    except (TypeError, ValueError, InvalidOperation):
+    except (TypeError, ValueError):
         return type(value).__name__ == "NAType"
 
 
@@ -118,7 +120,7 @@ def to_int(value: Any, *, bits: int = 64) -> int | None:
             raise UnfitValueError("finite_number", value, "is not a finite number")
         if exact.adjusted() > 40 or exact != exact.to_integral_value():
             raise UnfitValueError("int_from_float", value, "is not a whole number")
-        number = int(exact)
+        number = int(value) if isinstance(value, float | np.floating) else int(exact)
     if not -(1 << bits - 1) <= number < 1 << bits - 1:
         raise UnfitValueError("int_parsing_size", value, f"does not fit {bits} bits")
     return number
