@@ -1,0 +1,24 @@
+"""From a question to its answer: DataQuery, plan, executor."""
+
+from __future__ import annotations
+
+from buffetstore.query.answer import QueryAnswer
+from buffetstore.query.binding import BoundPlan, bind, bind_expression
+from buffetstore.query.cache_manager import CacheManager
+from buffetstore.query.executor import QueryExecutor, counts_of
+from buffetstore.query.model import DataQuery
+from buffetstore.query.optimizer import QueryOptimizer
+from buffetstore.query.plan import QueryPlan
+
+__all__ = [
+    "BoundPlan",
+    "CacheManager",
+    "DataQuery",
+    "QueryAnswer",
+    "QueryExecutor",
+    "QueryOptimizer",
+    "QueryPlan",
+    "bind",
+    "bind_expression",
+    "counts_of",
+]

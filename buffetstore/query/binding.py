@@ -39,10 +39,8 @@ class BoundPlan:
         What of the predicate may be tested before revisions are merged: all of it where they are not.
     columns:
         The columns of the answer.
-    key:
-        The columns that rows are sorted by and, where `merge` is true, merged by.
-    event_time:
-        The column whose buckets lay out the files.
+    contract:
+        What the data type promises: rows are sorted by its key and, where `merge` is true, merged by it.
     merge:
         Only the latest revision of each key is wanted, and several may be stored.
     known_at:
@@ -55,10 +53,19 @@ class BoundPlan:
     predicate: Expression
     below: Expression
     columns: tuple[str, ...]
-    key: tuple[str, ...]
-    event_time: str
+    contract: Contract
     merge: bool
     known_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The columns that identify a fact, and order the answer."""
+        return self.contract.key
+
+    @property
+    def limit(self) -> int | None:
+        """The most rows that the answer may have."""
+        return self.plan.limit
 
     @property
     def is_empty(self) -> bool:
@@ -103,8 +110,7 @@ def bind(
         predicate=predicate,
         below=only_columns(predicate, contract.key) if merge else predicate,
         columns=columns,
-        key=contract.key,
-        event_time=contract.event_time,
+        contract=contract,
         merge=merge,
         known_at=known_at,
     )

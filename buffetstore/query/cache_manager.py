@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from buffetstore.caching import LRUCache, SingleFlight
-from buffetstore.errors import CorruptFileError, NotFoundError
+from buffetstore.errors import CorruptFileError
 from buffetstore.objects.helpers import get_bytes
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ class CacheManager:
         Raises
         ------
         CorruptFileError
-            The file is not there, or is not as long as the log says.
+            The file is not as long as the log says.
+        NotFoundError
+            It is gone.
         """
         data = self.cache.get((key, size))
         if data is not None:
@@ -61,14 +63,7 @@ class CacheManager:
         return data
 
     async def _load(self, key: str, size: int) -> bytes:
-        try:
-            data = await get_bytes(self._store, key)
-        except NotFoundError as error:
-            raise CorruptFileError(
-                f"data file {key!r} is in the table's log but not in {self._store.url}: it was deleted behind the "
-                "table's back, or vacuumed while an old version was read; restore it, or read a newer version",
-                key=key,
-            ) from error
+        data = await get_bytes(self._store, key)
         if len(data) != size:
             raise CorruptFileError(
                 f"data file {key!r} has {len(data)} bytes, the table's log says {size}: restore it from a backup",

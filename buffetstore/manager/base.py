@@ -1,0 +1,257 @@
+"""`StorageManager`: settings in, a stack of objects out."""
+
+# ruff: noqa: D102 - docstrings are those of the contract
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from buffetstore.caching import LRUCache
+from buffetstore.config import GCSConfig, S3Config, store_options_from_environment
+from buffetstore.errors import ConfigurationError, UnsupportedOperationError
+from buffetstore.formats import ParquetFormatter
+from buffetstore.monitoring import PrometheusHook, StorageMetrics, fan_out
+from buffetstore.objects.open import open_store
+from buffetstore.objects.wrappers.retry import DEFAULT_POLICY
+from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
+from buffetstore.resilience.retry import RetryPolicy
+from buffetstore.schemas import SchemaManager, ValidationLevel
+from buffetstore.storage import DataStorage, LakeStorage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Generator, Mapping
+
+    import pyarrow as pa
+    from prometheus_client import CollectorRegistry
+
+    from buffetstore.formats import Compression
+    from buffetstore.objects.base import ObjectStore
+    from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
+    from buffetstore.schemas import Mapping as SourceMapping
+    from buffetstore.schemas import ValidationResult
+    from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
+    from buffetstore.tables import DeltaTable
+
+
+class StorageManager(DataStorage):
+    """Data types in one place: stored by one awaited line, read back by one awaited line.
+
+    It starts when it is first used, belongs to the event loop of that moment, and is closed by `aclose` or by
+    ``async with``; one that is forgotten warns. All of these work:
+
+    * ``async with StorageManager.open(url) as storage``
+    * ``storage = await StorageManager.open(url)``
+    * ``storage = StorageManager(url)``
+
+    Parameters
+    ----------
+    where:
+        A URL (``memory://``, ``file:///folder``, ``gs://bucket/prefix``, ``s3://bucket``), or a `GCSConfig` or
+        `S3Config`. What a URL leaves open (credentials, endpoints, emulators) is read from the environment.
+    schema_manager:
+        The data types; None is the built-in ones.
+    registry:
+        Where Prometheus metrics are registered; None keeps none.
+    metrics:
+        Sums everything up; None makes one.
+    cache_bytes:
+        Memory for data files that were read.
+    compression:
+        Of the files that are written; None is the configuration's, or zstd.
+    retry:
+        When calls are tried again.
+    store_options:
+        Passed to the object store: ``endpoint_url``, ``max_connections``, ...
+
+    >>> import asyncio
+    >>> from buffetstore.query import DataQuery
+    >>> async def example() -> int:
+    ...     async with StorageManager.open("memory://") as storage:
+    ...         row = {"symbol": "AAPL", "timestamp": "2024-01-02T00:00:00Z", "price": 185.64, "volume": 5}
+    ...         await storage.store_data("market_data", [row], data_source="example")
+    ...         return (await storage.retrieve_data(DataQuery("market_data", {"symbol": "AAPL"}))).rows
+    >>> asyncio.run(example())
+    1
+    """
+
+    def __init__(
+        self,
+        where: str | GCSConfig | S3Config,
+        *,
+        schema_manager: SchemaManager | None = None,
+        registry: CollectorRegistry | None = None,
+        metrics: StorageMetrics | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        compression: Compression | None = None,
+        retry: RetryPolicy | None = None,
+        **store_options: Any,
+    ) -> None:
+        self._lake: LakeStorage | None = None
+        self._closed = False
+        self.url, options, policy, configured = _settings(where)
+        self.schema_manager = schema_manager if schema_manager is not None else SchemaManager()
+        self.metrics = metrics if metrics is not None else StorageMetrics()
+        self._options = options | store_options
+        self._retry = retry or policy
+        self._formatter = ParquetFormatter(compression or configured)
+        self._cache: LRUCache[bytes] = LRUCache(cache_bytes)
+        self._prometheus = PrometheusHook(registry) if registry is not None else None
+        self._hook = fan_out([self.metrics] if self._prometheus is None else [self.metrics, self._prometheus])
+        self._store: ObjectStore | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @classmethod
+    def open(cls, where: str | GCSConfig | S3Config, **options: Any) -> Self:
+        """Return the manager of `where`, to be awaited or entered; options are those of the class."""
+        return cls(where, **options)
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        """Start, so that a wrong URL or a missing package shows now, and return the manager itself."""
+        return self._started().__await__()
+
+    async def _started(self) -> Self:
+        self._storage()
+        return self
+
+    async def __aenter__(self) -> Self:
+        return await self
+
+    # Neither of these waits for anything: opening a store connects to nothing, the first request does.
+    def _storage(self) -> LakeStorage:
+        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise UnsupportedOperationError(f"the manager of {self.url} is closed: open another one")
+        if self._lake is None:
+            self._store = open_store(self.url, hook=self._hook, retry=self._retry, **self._options)
+            self._lake = LakeStorage(
+                self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
+            )
+            self._loop = loop
+            self.metrics.watch_cache("files", lambda: asdict(self._cache.stats()))
+        elif self._loop is not loop:
+            raise UnsupportedOperationError(
+                f"the manager of {self.url} belongs to another event loop: open one for each loop, or use "
+                "buffetstore.sync, which may be called from any"
+            )
+        return self._lake
+
+    @property
+    def store(self) -> ObjectStore:
+        """The object store, with its wrappers; for what is not about data types."""
+        self._storage()
+        assert self._store is not None
+        return self._store
+
+    async def store_data(
+        self,
+        data_type: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        mapping: SourceMapping | None = None,
+        level: ValidationLevel | str = ValidationLevel.STRICT,
+        mode: Literal["append"] | None = None,
+        extra: Literal["error", "ignore"] = "error",
+        available_at: Any = None,
+        tz: str | None = None,
+        **constants: Any,
+    ) -> StoreResult:
+        return await self._storage().store_data(
+            data_type,
+            data,
+            version=version,
+            mapping=mapping,
+            level=level,
+            mode=mode,
+            extra=extra,
+            available_at=available_at,
+            tz=tz,
+            **constants,
+        )
+
+    async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
+        return await self._storage().retrieve_data(query)
+
+    def scan(self, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
+        return self._storage().scan(query)
+
+    async def delete_data(
+        self,
+        data_type: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        date_range: Mapping[str, Any] | None = None,
+    ) -> DeleteResult:
+        return await self._storage().delete_data(data_type, filters=filters, date_range=date_range)
+
+    async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
+        return await self._storage().validate(data, data_type, version, **options)
+
+    async def list_data_types(self) -> list[str]:
+        return await self._storage().list_data_types()
+
+    async def describe(self, data_type: str) -> DataTypeDescription:
+        return await self._storage().describe(data_type)
+
+    async def table(self, data_type: str) -> DeltaTable:
+        """Return the Delta table of a data type: its stored rows, beneath contract and revisions.
+
+        Raises
+        ------
+        UnknownDataTypeError, TableNotFoundError
+            There is no such contract; nothing was stored under it.
+        """
+        return await self._storage().table(data_type)
+
+    async def aclose(self) -> None:
+        self._closed = True
+        lake, store, self._lake, self._store = self._lake, self._store, None, None
+        if self._prometheus is not None:
+            self._prometheus.close()
+        try:
+            if lake is not None:
+                await lake.aclose()
+        finally:
+            if store is not None:
+                await store.aclose()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if getattr(self, "_lake", None) is not None else "not started"
+        return f"<{type(self).__name__} {self.url} {state}>"
+
+    def __del__(self) -> None:
+        if getattr(self, "_lake", None) is not None:
+            warnings.warn(
+                f"{self!r} was never closed: await aclose(), or use it in an `async with` block",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
+
+class GCSStorageManager(StorageManager):
+    """`StorageManager` on the data bucket of a `GCSConfig`; options are those of `StorageManager`."""
+
+    def __init__(self, config: GCSConfig, schema_manager: SchemaManager | None = None, **options: Any) -> None:
+        if not isinstance(config, GCSConfig):
+            raise ConfigurationError(
+                f"GCSStorageManager takes a GCSConfig, not a {type(config).__name__}: GCSConfig.from_environment(), "
+                "say; for URLs there is StorageManager.open"
+            )
+        super().__init__(config, schema_manager=schema_manager, **options)
+        self.config = config
+
+
+def _settings(where: str | GCSConfig | S3Config) -> tuple[str, dict[str, Any], RetryPolicy, Compression]:
+    """Return URL, store options, retries and compression."""
+    if isinstance(where, GCSConfig | S3Config):
+        return where.url, where.store_options(), RetryPolicy(**where.retry_options()), where.compression
+    if not isinstance(where, str):
+        raise ConfigurationError(f"{where!r} is no URL, GCSConfig or S3Config")
+    options = store_options_from_environment(where)
+    if where.startswith("file:") or "://" not in where:
+        options["create"] = True  # a folder costs nothing, and has no owner to ask
+    return where, options, DEFAULT_POLICY, "zstd"

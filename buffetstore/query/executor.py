@@ -1,0 +1,289 @@
+"""Carrying a plan out on a snapshot: prune, read side by side, merge, order."""
+
+from __future__ import annotations
+
+import time
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.expressions import columns_of
+from buffetstore.formats.predicates import filter_rows
+from buffetstore.query.answer import QueryAnswer
+from buffetstore.query.binding import only_columns
+from buffetstore.query.cache_manager import CacheManager, Reading
+from buffetstore.query.ordering import last_of_each, sort_rows
+from buffetstore.resilience.threads import in_thread
+from buffetstore.schemas import availability
+from buffetstore.tables import prune, read_tables
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from datetime import datetime
+
+    from buffetstore.formats import ParquetFormatter
+    from buffetstore.objects.base import ObjectStore
+    from buffetstore.query.binding import BoundPlan
+    from buffetstore.tables import Snapshot
+
+BATCH_ROWS = 65_536
+BYTES_IN_FLIGHT = 128 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What has been done for a query so far."""
+
+    files: pa.Table
+    total: pa.Table
+    reading: Reading = field(default_factory=Reading)
+    files_done: int = 0
+    earliest: datetime | None = None  # when the first of the rows read could be known
+
+
+class QueryExecutor:
+    """Executes bound plans on the tables of one store.
+
+    Parameters
+    ----------
+    store:
+        Where the tables are.
+    formatter:
+        Decodes data files.
+    cache:
+        Fetches data files.
+    bytes_in_flight:
+        Bytes of data files that are fetched and decoded ahead of the one that is being taken.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        formatter: ParquetFormatter,
+        cache: CacheManager,
+        bytes_in_flight: int = BYTES_IN_FLIGHT,
+    ) -> None:
+        self._store = store
+        self._formatter = formatter
+        self._cache = cache
+        self._bytes_in_flight = bytes_in_flight
+
+    async def retrieve(self, bound: BoundPlan, snapshot: Snapshot) -> QueryAnswer:
+        """Return all rows, in order of key.
+
+        Raises
+        ------
+        NotFoundError, CorruptFileError
+            A data file is gone, or damaged.
+        """
+        started = time.perf_counter()
+        progress = await in_thread(_begin, bound, snapshot)
+        tables: list[pa.Table] = []
+        rows = 0
+        async with aclosing(self._tables(bound, snapshot, progress)) as found:
+            async for table in found:
+                tables.append(table)
+                rows += table.num_rows
+                if bound.limit is not None and not bound.merge and rows >= bound.limit:
+                    break
+        table = await in_thread(_finish, bound, tables)
+        return _answer(bound, snapshot, progress, table, time.perf_counter() - started)
+
+    async def scan(
+        self, bound: BoundPlan, snapshot: Snapshot, counts: dict[str, int]
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Yield rows in batches: by time bucket, and by key within a file. Files are read as batches are taken.
+
+        Where revisions are merged, all rows of the answer are held until the first is given.
+
+        Parameters
+        ----------
+        counts:
+            Told what was read, when the scan ends.
+        """
+        started = time.perf_counter()
+        if bound.merge:
+            answer = await self.retrieve(bound, snapshot)
+            counts.update(counts_of(answer))
+            for batch in answer.table.to_batches(max_chunksize=BATCH_ROWS):
+                yield batch
+            return
+        progress = await in_thread(_begin, bound, snapshot)
+        left = bound.limit
+        rows = 0
+        try:
+            async with aclosing(self._tables(bound, snapshot, progress)) as found:
+                async for table in found:
+                    chosen = table.select(list(bound.columns)).slice(0, left)
+                    rows += chosen.num_rows
+                    for batch in chosen.to_batches(max_chunksize=BATCH_ROWS):
+                        yield batch
+                    left = None if left is None else left - chosen.num_rows
+                    if left == 0:
+                        return
+        finally:
+            empty = bound.output_schema().empty_table()
+            answer = _answer(bound, snapshot, progress, empty, time.perf_counter() - started)
+            counts.update(counts_of(answer) | {"rows_read": rows})
+
+    async def _tables(
+        self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress
+    ) -> AsyncGenerator[pa.Table, None]:
+        """Yield of each file, in order, the rows that satisfy what may be tested before revisions are merged."""
+
+        async def fetch(key: str, size: int) -> bytes:
+            return await self._cache.fetch(key, size, progress.reading)
+
+        columns = _needed(bound)
+        below = only_columns(bound.below, bound.stored)
+        for files in _rounds(progress.files, bound):
+            read = read_tables(
+                self._store,
+                snapshot,
+                files,
+                formatter=self._formatter,
+                columns=columns,
+                predicate=below,
+                fetch=fetch,
+                bytes_in_flight=self._bytes_in_flight,
+            )
+            async with aclosing(read) as tables:  # type: ignore[type-var]  # an async generator, as its body says
+                async for table in tables:
+                    progress.files_done += 1
+                    yield await self._completed(bound, table, progress)
+
+    async def _completed(self, bound: BoundPlan, table: pa.Table, progress: _Progress) -> pa.Table:
+        if bound.stored >= columns_of(bound.below) | set(bound.columns) and bound.known_at is None:
+            return table
+        table, earliest = await in_thread(_complete, bound, table)
+        if earliest is not None:
+            progress.earliest = earliest if progress.earliest is None else min(progress.earliest, earliest)
+        return table
+
+
+def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:
+    """Choose the files that must be read, in the order in which they are."""
+    every = snapshot.files
+    if bound.is_empty:
+        return _Progress(every.slice(0, 0), every)
+    files = prune(every, only_columns(bound.below, bound.stored))
+    if bound.merge:
+        # Concatenated in this order, a stable sort by load time leaves revisions in the order that decides.
+        age = pc.fill_null(files["commit_version"], -1)
+        keys = pa.table({"age": age, "modified": files["modification_time"], "path": files["path"]})
+    else:
+        name = f"min.{bound.contract.event_time}"
+        keys = pa.table({"time": files[name], "path": files["path"]}) if name in files.column_names else None
+        keys = pa.table({"path": files["path"]}) if keys is None else keys
+    order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in keys.column_names])
+    return _Progress(files.take(order), every)
+
+
+def _rounds(files: pa.Table, bound: BoundPlan) -> Iterator[pa.Table]:
+    """All files at once; under a limit one, then two, four...: few may do, and nobody can know how many."""
+    if bound.limit is None or bound.merge:
+        yield files
+        return
+    start, size = 0, 1
+    while start < files.num_rows:
+        yield files.slice(start, size)
+        start, size = start + size, size * 2
+
+
+def _needed(bound: BoundPlan) -> list[str]:
+    wanted = {*bound.columns, *bound.key}
+    if bound.merge:
+        wanted |= {"created_at"} | columns_of(bound.predicate)
+    if bound.known_at is not None:
+        wanted |= {"created_at", "interval", "available_at", bound.contract.event_time}
+    if not bound.stored >= columns_of(bound.below):
+        wanted |= columns_of(bound.below)
+    return [name for name in bound.schema.names if name in wanted and name in bound.stored]
+
+
+def _complete(bound: BoundPlan, table: pa.Table) -> tuple[pa.Table, datetime | None]:
+    """Add the columns that the table does not have yet, test what reads them, and keep what was known."""
+    table = _with_absent(bound, table)
+    if not bound.stored >= columns_of(bound.below):
+        table = filter_rows(table, bound.below)
+    if bound.known_at is None or not table.num_rows:
+        return table, None
+    known = availability(table, bound.contract)
+    earliest = pc.min(known).as_py()
+    return table.filter(pc.less_equal(known, pa.scalar(bound.known_at, known.type))), earliest
+
+
+def _with_absent(bound: BoundPlan, table: pa.Table) -> pa.Table:
+    for name in sorted((set(bound.columns) | columns_of(bound.predicate)) - set(table.column_names) - bound.stored):
+        table = table.append_column(bound.schema.field(name), pa.nulls(table.num_rows, bound.schema.field(name).type))
+    return table
+
+
+def _finish(bound: BoundPlan, tables: Sequence[pa.Table]) -> pa.Table:
+    if not tables:
+        return bound.output_schema().empty_table()
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    if bound.merge:
+        table = _with_absent(bound, sort_rows(table, ["created_at"]))
+        table = filter_rows(last_of_each(table, bound.key), bound.predicate)
+    # The first by time bucket are chosen, then all are put in order.
+    chosen = table if bound.merge else table.slice(0, bound.limit)
+    return sort_rows(chosen, bound.key).slice(0, bound.limit).select(list(bound.columns))
+
+
+def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa.Table, seconds: float) -> QueryAnswer:
+    scanned = progress.files_done
+    reading = progress.reading
+    return QueryAnswer(
+        table=table,
+        data_type=bound.plan.data_type,
+        table_version=snapshot.version,
+        partitions_scanned=_partitions(progress.files.slice(0, scanned)),
+        partitions_total=_partitions(progress.total),
+        files_scanned=scanned,
+        files_pruned=progress.total.num_rows - scanned,
+        bytes_read=reading.bytes,
+        requests=reading.requests,
+        cache_hit=scanned > 0 and reading.requests == 0,
+        seconds=seconds,
+        notes=tuple(_notes(bound, progress, table)),
+    )
+
+
+def _partitions(files: pa.Table) -> int:
+    """Count the time buckets, or the folders where a file tells none."""
+    buckets = pc.map_lookup(files["tags"], pa.scalar("bucket", pa.string()), "first")
+    folders = pc.replace_substring_regex(files["path"], r"/?[^/]*$", "")
+    return int(pc.count_distinct(pc.coalesce(buckets, folders), mode="all").as_py())
+
+
+def _notes(bound: BoundPlan, progress: _Progress, table: pa.Table) -> Iterator[str]:
+    if bound.known_at is None:
+        return
+    contract = bound.contract
+    yield f"availability of {contract.data_type} is {contract.availability}"
+    if contract.revisions == "replace":
+        yield f"{contract.data_type} keeps no revisions: rows that were replaced since are not what was known then"
+    if progress.earliest is not None and progress.earliest > bound.known_at and not table.num_rows:
+        yield (
+            f"nothing was known at {bound.known_at}, the first of these rows was at {progress.earliest}: history that "
+            "was loaded later needs store_data(..., available_at='timestamp+1d')"
+        )
+
+
+def counts_of(answer: QueryAnswer) -> dict[str, Any]:
+    """Return what metrics count of an answer."""
+    return {
+        "rows_read": answer.rows,
+        "bytes_in": answer.bytes_read,
+        "files_scanned": answer.files_scanned,
+        "files_pruned": answer.files_pruned,
+        "partitions_scanned": answer.partitions_scanned,
+        "partitions_pruned": answer.partitions_pruned,
+        "cache_hits": int(answer.cache_hit),
+        "cache_misses": int(not answer.cache_hit),
+    }

@@ -1,0 +1,232 @@
+"""The contract of a data storage: governed data types, stored and asked for by name.
+
+Rules that hold for every backend (`buffetstore.testing.DataStorageContract` proves them):
+
+* Rows are stored all or none. Once `store_data` returns, every later `retrieve_data` sees them.
+* What is stored has been validated against its contract; what breaks it raises `SchemaValidationError` and leaves the
+  data type as it was.
+* Storing the same rows again changes nothing and counts them `unchanged`; a key that is stored again with other values
+  follows the contract's `revisions`.
+* `aclose` may be called twice. Cancelling a call leaves no half-made state that a reader could see.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from buffetstore.schemas.result import ValidationLevel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+    from datetime import datetime
+    from types import TracebackType
+
+    import pyarrow as pa
+
+    from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
+    from buffetstore.schemas.mapping import Mapping as SourceMapping
+    from buffetstore.schemas.result import Finding, ValidationResult
+
+
+@dataclass(frozen=True, slots=True)
+class StoreResult:
+    """What a store call did; a failure is an exception, never a result.
+
+    Parameters
+    ----------
+    data_type, table_version:
+        What was stored, and the version of the table that holds it.
+    rows:
+        Rows that were accepted: ``inserted + updated + unchanged``.
+    inserted, updated, unchanged:
+        New keys (or revisions), replaced rows, and rows that were stored already, equal but for `created_at` and
+        `version`.
+    rejected:
+        Rows that a verdict given as data had left out.
+    rounded:
+        Values rounded to their column's scale.
+    warnings:
+        Odd but stored: at most the first 1,000 findings.
+    file_paths:
+        The keys of the files that were written, below the store's URL.
+    bytes_written:
+        Their size.
+    schema_version:
+        The contract's version that was applied.
+    seconds:
+        How long it took.
+    """
+
+    data_type: str
+    table_version: int
+    rows: int
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+    rounded: int = 0
+    warnings: Sequence[Finding] = ()
+    file_paths: Sequence[str] = ()
+    bytes_written: int = 0
+    schema_version: str = ""
+    seconds: float = 0.0
+
+    @property
+    def file_path(self) -> str | None:
+        """The first of `file_paths`; None when nothing had to be written."""
+        return self.file_paths[0] if self.file_paths else None
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteResult:
+    """What a delete call did. `rows` counts stored rows, every revision of them."""
+
+    data_type: str
+    table_version: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataTypeDescription:
+    """What is stored of a data type, and how to read it without us.
+
+    `start` and `end` are the first and last event time; `bytes` is the size of the current files.
+    """
+
+    data_type: str
+    url: str
+    table_version: int
+    schema: pa.Schema
+    schema_version: str
+    schema_versions: Sequence[str]
+    key: Sequence[str]
+    event_time: str
+    revisions: str
+    rows: int
+    files: int
+    bytes: int
+    start: datetime | None
+    end: datetime | None
+    read_with: Mapping[str, str] = field(default_factory=dict)
+
+
+class DataStorage(ABC):
+    """Governed data types by name. See the module's rules."""
+
+    @abstractmethod
+    async def store_data(
+        self,
+        data_type: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        mapping: SourceMapping | None = None,
+        level: ValidationLevel | str = ValidationLevel.STRICT,
+        mode: Literal["append"] | None = None,
+        extra: Literal["error", "ignore"] = "error",
+        available_at: Any = None,
+        tz: str | None = None,
+        **constants: Any,
+    ) -> StoreResult:
+        """Validate rows and store them.
+
+        Parameters
+        ----------
+        data_type:
+            The contract's name.
+        data:
+            Dicts or records, one or many, an Arrow table, a pandas or polars frame; or the `ValidationResult` of rows
+            that were validated already, whose verdict is used.
+        version:
+            The schema version the rows are given in; None is the newest.
+        mapping, tz, constants:
+            How to read the data: columns, units, the zone of naive times, values for columns that are not in it.
+        level:
+            How findings are judged.
+        mode:
+            ``"append"`` skips the comparison with stored keys: for rows that the caller knows to be new.
+        extra:
+            Whether a column that the contract does not have is an error or left out.
+        available_at:
+            When the facts could be known: a moment, or ``"timestamp+1d"``.
+
+        Raises
+        ------
+        SchemaValidationError
+            Rows have errors; `result` holds them all, nothing was stored.
+        UnknownDataTypeError, UnknownSchemaVersionError, MappingError, InvalidInputError
+            The call cannot be right; nothing was stored.
+        CommitConflictError, CommitUnknownError
+            As the table's commit raises them.
+        """
+
+    @abstractmethod
+    async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
+        """Return the rows that the query asks for, with what was read and pruned for it.
+
+        Raises
+        ------
+        InvalidQueryError
+            A column is unknown, or a constant has not its column's type.
+        TableNotFoundError, TableVersionNotFoundError, UnknownDataTypeError, UnknownSchemaVersionError
+            There is no such thing to ask.
+        CorruptFileError, CorruptLogError
+            What is stored cannot be read.
+        """
+
+    @abstractmethod
+    def scan(self, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
+        """Yield the rows that the query asks for in batches, never more of them in memory than a few files' worth.
+
+        Batches come in order of time bucket, and in order of key within a file. Raises as `retrieve_data` does.
+        """
+
+    @abstractmethod
+    async def delete_data(
+        self,
+        data_type: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        date_range: Mapping[str, Any] | None = None,
+    ) -> DeleteResult:
+        """Delete the rows that `filters` and `date_range` find, all revisions of their keys.
+
+        Earlier table versions still hold them until they are vacuumed.
+
+        Raises
+        ------
+        InvalidQueryError
+            Neither was given (``filters={}`` is every row), or as `retrieve_data`.
+        """
+
+    @abstractmethod
+    async def list_data_types(self) -> list[str]:
+        """Return the names of the data types that hold something, or did, sorted."""
+
+    @abstractmethod
+    async def describe(self, data_type: str) -> DataTypeDescription:
+        """Return what is stored of a data type.
+
+        Raises
+        ------
+        UnknownDataTypeError, TableNotFoundError
+            There is no such contract; nothing was stored under it.
+        """
+
+    @abstractmethod
+    async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
+        """Judge rows as `store_data` would, in threads, and store nothing. Options are those of `store_data`."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Free what is held. May be called twice."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()

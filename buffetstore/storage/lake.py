@@ -1,0 +1,298 @@
+"""Data types as Delta tables in an object store, each at ``<prefix>/<data_type>``."""
+
+# ruff: noqa: D102 - docstrings are those of the contract
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import defaultdict
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.errors import AlreadyExistsError, InvalidInputError, InvalidQueryError, TableNotFoundError
+from buffetstore.expressions import columns_of
+from buffetstore.formats import ParquetFormatter
+from buffetstore.monitoring.events import Hook, no_hook, observed
+from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor, QueryOptimizer, bind, counts_of
+from buffetstore.resilience.threads import in_thread
+from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
+from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteResult, StoreResult
+from buffetstore.storage.foreign import read_with
+from buffetstore.storage.verdict import accepted
+from buffetstore.storage.writing import TableWriter
+from buffetstore.tables import DeltaTable
+from buffetstore.tables.concurrency import gather
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from buffetstore.caching import LRUCache
+    from buffetstore.objects.base import ObjectStore
+    from buffetstore.query import QueryAnswer, QueryPlan
+    from buffetstore.schemas import Contract
+    from buffetstore.schemas import Mapping as SourceMapping
+    from buffetstore.tables import Snapshot
+
+
+class LakeStorage(DataStorage):
+    """Data types as Delta tables.
+
+    Parameters
+    ----------
+    store:
+        Where the tables are; it is the caller's and stays open.
+    schemas:
+        The contracts; None is the built-in ones.
+    formatter:
+        Encodes and decodes data files.
+    hook:
+        Told of every operation (`storage.store`, `storage.retrieve`, `storage.scan`, `storage.delete`).
+    cache:
+        Where data files that were read are remembered; None is a cache of 256 MiB.
+    prefix:
+        The folder of the tables in the store.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        schemas: SchemaManager | None = None,
+        *,
+        formatter: ParquetFormatter | None = None,
+        hook: Hook = no_hook,
+        cache: LRUCache[bytes] | None = None,
+        prefix: str = "raw",
+    ) -> None:
+        self.schemas = schemas if schemas is not None else SchemaManager()
+        self.files = CacheManager(store, cache)
+        self._store = store
+        self._prefix = prefix
+        self._hook = hook
+        self._formatter = formatter if formatter is not None else ParquetFormatter()
+        self._executor = QueryExecutor(store, formatter=self._formatter, cache=self.files)
+        self._optimizer = QueryOptimizer()
+        self._tables: dict[str, DeltaTable] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def store_data(
+        self,
+        data_type: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        mapping: SourceMapping | None = None,
+        level: ValidationLevel | str = ValidationLevel.STRICT,
+        mode: Literal["append"] | None = None,
+        extra: Literal["error", "ignore"] = "error",
+        available_at: Any = None,
+        tz: str | None = None,
+        **constants: Any,
+    ) -> StoreResult:
+        started = time.perf_counter()
+        if mode not in {None, "append"}:
+            raise InvalidInputError(f"mode={mode!r} is neither None (as the contract says) nor 'append'")
+        with observed(self._hook, "storage.store", data_type) as counts:
+            options = constants | {"mapping": mapping, "extra": extra, "available_at": available_at, "tz": tz}
+            if isinstance(data, ValidationResult):
+                verdict = data
+            else:
+                verdict = await self.validate(data, data_type, version, level=level, **options)
+            counts["rows_rejected"] = len(verdict.rejected)
+            rows = accepted(verdict, data_type, version, options if verdict is data else {})
+            table = await self._table_for(verdict.contract)
+            writer = TableWriter(table, verdict.contract, self._executor)
+            written = await writer.write(rows, append=mode == "append")
+            counts.update(
+                rows_written=written.inserted + written.updated,
+                rows_unchanged=written.unchanged,
+                files_written=len(written.files),
+                bytes_out=sum(file.size for file in written.files),
+            )
+            return StoreResult(
+                data_type=data_type,
+                table_version=written.version,
+                rows=rows.num_rows,
+                inserted=written.inserted,
+                updated=written.updated,
+                unchanged=written.unchanged,
+                rejected=len(verdict.rejected),
+                rounded=verdict.rounded,
+                warnings=verdict.warnings,
+                file_paths=tuple(f"{table.path}/{file.path}" for file in written.files),
+                bytes_written=counts["bytes_out"],
+                schema_version=verdict.schema_version,
+                seconds=time.perf_counter() - started,
+            )
+
+    async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
+        return await in_thread(self.schemas.validate_data, data, data_type, version, **options)
+
+    async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
+        plan = self._optimizer.optimize(query)
+        started = time.perf_counter()
+        with observed(self._hook, "storage.retrieve", plan.data_type) as counts:
+            bound, snapshot = await self._bound(plan)
+            answer = await self._executor.retrieve(bound, snapshot)
+            counts.update(counts_of(answer))
+            return replace(answer, seconds=time.perf_counter() - started)
+
+    async def scan(self, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
+        plan = self._optimizer.optimize(query)
+        with observed(self._hook, "storage.scan", plan.data_type) as counts:
+            bound, snapshot = await self._bound(plan)
+            async with aclosing(self._executor.scan(bound, snapshot, counts)) as batches:
+                try:
+                    async for batch in batches:
+                        yield batch
+                except GeneratorExit:  # the caller has seen enough: no failure
+                    return
+
+    async def delete_data(
+        self,
+        data_type: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        date_range: Mapping[str, Any] | None = None,
+    ) -> DeleteResult:
+        if filters is None and date_range is None:
+            raise InvalidQueryError(
+                f"delete_data({data_type!r}) does not say which rows: give filters or date_range; filters={{}} is all"
+            )
+        plan = self._optimizer.optimize(DataQuery(data_type, filters, date_range))
+        with observed(self._hook, "storage.delete", data_type) as counts:
+            bound, snapshot = await self._bound(plan)
+            if bound.is_empty:
+                return DeleteResult(data_type, snapshot.version, 0)
+            table = await self.table(data_type)
+            writer = TableWriter(table, bound.contract, self._executor)
+            if not bound.stored >= columns_of(bound.predicate):
+                await writer.add_columns(bound.contract.schema)
+                bound, _ = await self._bound(plan)
+            done = await writer.delete(bound)
+            counts["rows_deleted"] = done.deleted
+            return DeleteResult(data_type, done.version, done.deleted)
+
+    async def list_data_types(self) -> list[str]:
+        root = f"{self._prefix}/" if self._prefix else ""
+        names = [prefix.removeprefix(root).rstrip("/") for prefix in (await self._store.list_prefixes(root)).prefixes]
+
+        async def is_table(name: str) -> bool:
+            listing = await self._store.list_prefixes(f"{root}{name}/")
+            return f"{root}{name}/_delta_log/" in listing.prefixes
+
+        found = await gather([partial(is_table, name) for name in names])
+        return sorted(name for name, there in zip(names, found, strict=True) if there)
+
+    async def describe(self, data_type: str) -> DataTypeDescription:
+        contract = self.schemas.contract(data_type)
+        table = await self.table(data_type)
+        snapshot = await table.refresh()
+        files = snapshot.files
+        low, high = (f"{bound}.{contract.event_time}" for bound in ("min", "max"))
+        url = f"{self._store.url.rstrip('/')}/{table.path}"
+        return DataTypeDescription(
+            data_type=data_type,
+            url=url,
+            table_version=snapshot.version,
+            schema=snapshot.schema,
+            schema_version=contract.version,
+            schema_versions=tuple(self.schemas.versions(data_type)),
+            key=contract.key,
+            event_time=contract.event_time,
+            revisions=contract.revisions,
+            rows=pc.sum(files["num_records"]).as_py() or 0,
+            files=files.num_rows,
+            bytes=pc.sum(files["size"]).as_py() or 0,
+            start=pc.min(files[low]).as_py() if low in files.column_names else None,
+            end=pc.max(files[high]).as_py() if high in files.column_names else None,
+            read_with=read_with(url, contract.revisions, contract.key),
+        )
+
+    async def table(self, data_type: str) -> DeltaTable:
+        """Return the data type's table.
+
+        Raises
+        ------
+        UnknownDataTypeError, TableNotFoundError
+            There is no such contract; nothing was stored under it.
+        """
+        self.schemas.contract(data_type)
+        try:
+            async with self._locks[data_type]:
+                if data_type not in self._tables:
+                    self._tables[data_type] = await self._opened(data_type)
+                return self._tables[data_type]
+        except TableNotFoundError as error:
+            stored = await self.list_data_types()
+            there = f"stored are {', '.join(stored)}" if stored else "nothing is stored yet"
+            raise TableNotFoundError(
+                f"no {data_type} in {self._store.url}: {there}; store_data({data_type!r}, ...) makes the table",
+                key=data_type,
+            ) from error
+
+    async def aclose(self) -> None:
+        tables = list(self._tables.values())
+        self._tables.clear()
+        for table in tables:
+            await table.aclose()
+        await self.files.aclose()
+
+    async def _bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
+        contract = self.schemas.contract(plan.data_type)
+        version = plan.query.version
+        projection = None if version is None else self.schemas.contract(plan.data_type, version)
+        snapshot = await self._snapshot(plan)
+        return bind(plan, contract, snapshot.schema, projection=projection), snapshot
+
+    async def _snapshot(self, plan: QueryPlan) -> Snapshot:
+        wanted = plan.query.table_version
+        table = await self.table(plan.data_type)
+        if wanted is None:
+            return await table.refresh()
+        if wanted == table.version:
+            return table.snapshot
+        async with await DeltaTable.open(self._store, table.path, version=wanted, formatter=self._formatter) as pinned:
+            return pinned.snapshot
+
+    def _path(self, data_type: str) -> str:
+        return f"{self._prefix}/{data_type}" if self._prefix else data_type
+
+    async def _opened(self, data_type: str) -> DeltaTable:
+        path = self._path(data_type)
+        return await DeltaTable.open(self._store, path, formatter=self._formatter, hook=self._hook)
+
+    async def _table_for(self, contract: Contract) -> DeltaTable:
+        """Return the table that takes rows of this contract, created if need be."""
+        newest = self.schemas.contract(contract.data_type)
+        async with self._locks[contract.data_type]:
+            table = self._tables.get(contract.data_type)
+            if table is None:
+                try:
+                    table = await self._opened(contract.data_type)
+                except TableNotFoundError:
+                    table = await self._created(newest)
+                self._tables[contract.data_type] = table
+            return table
+
+    async def _created(self, contract: Contract) -> DeltaTable:
+        path = self._path(contract.data_type)
+        try:
+            return await DeltaTable.create(
+                self._store,
+                path,
+                contract.schema,
+                name=contract.data_type,
+                description=(contract.model.__doc__ or "").strip().split("\n", 1)[0] or None,
+                partition_by=contract.partition_by,
+                configuration={"buffetstore.dataType": contract.data_type, "buffetstore.key": ",".join(contract.key)},
+                formatter=self._formatter,
+                hook=self._hook,
+            )
+        except AlreadyExistsError:  # somebody else was first, and made the same
+            return await self._opened(contract.data_type)
