@@ -50,8 +50,7 @@ def breaches(contract: Contract, columns: Columns) -> Iterator[Breach]:
     """Yield everything else that is wrong or odd: constraints, nested values, the key, rules across columns."""
     for spec in fields_of(contract.model):
         array = columns.array(spec.name)
-        integers = columns.integers(spec.name) if spec.constraints else None
-        values = Values(array, integers=integers, encoded=partial(columns.encoded, spec.name))
+        values = Values(array, encoded=partial(columns.encoded, spec.name))
         for failure in failures(spec, values):
             yield _breach(spec.name, failure, array, failure.rows)
         if spec.children:

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INT64_DIGITS = 18  # a decimal of so many digits is one 64-bit word and its sign
+WORD_DIGITS = 18  # a decimal of so many digits is one 64-bit word and its sign
+_BLOCK = 65_536  # rows that stay in the CPU's cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,6 @@ class Columns:
         self.rows = table.num_rows
         self.table = table
         self._arrays: dict[str, pa.Array] = {}
-        self._integers: dict[str, pa.Array] = {}
         self._encoded: dict[str, Encoded] = {}
 
     def array(self, name: str) -> pa.Array:
@@ -38,15 +38,6 @@ class Columns:
         if name not in self._arrays:
             self._arrays[name] = in_one_piece(self.table[name])
         return self._arrays[name]
-
-    def integers(self, name: str) -> pa.Array | None:
-        """Return a column of numbers or times as int64 (decimals unscaled); None where it does not fit."""
-        if name not in self._integers:
-            found = as_integers(self.array(name))
-            if found is None:
-                return None
-            self._integers[name] = found
-        return self._integers[name]
 
     def encoded(self, name: str) -> Encoded:
         """Return a column of strings as codes."""
@@ -62,33 +53,31 @@ def in_one_piece(column: Any) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
 
 
-def as_integers(array: pa.Array) -> pa.Array | None:
-    """Return numbers or times as int64; None where they do not fit."""
+def whole_numbers(array: pa.Array) -> NDArray[Any] | None:
+    """Return numbers or times as integers (decimals unscaled), without a copy; None where a word cannot hold them.
+
+    What lies under a null is undefined.
+    """
     kind = array.type
-    if pa.types.is_int64(kind):
-        return array
     if pa.types.is_decimal128(kind):
-        return _low_words(array) if kind.precision <= INT64_DIGITS else None
-    if pa.types.is_timestamp(kind):
-        return array.view(pa.int64())
+        return _words(array, np.int64, 2)[::2] if kind.precision <= WORD_DIGITS else None
+    if pa.types.is_int64(kind) or pa.types.is_timestamp(kind):
+        return _words(array, np.int64)
     if pa.types.is_date32(kind):
-        return array.view(pa.int32()).cast(pa.int64())
+        return _words(array, np.int32)
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind):
-        return array.cast(pa.int64())
+        return whole_numbers(array.cast(pa.int64()))
     return None
 
 
-def _low_words(array: pa.Array) -> pa.Array:
-    words = np.frombuffer(array.buffers()[1], np.int64)[2 * array.offset : 2 * (array.offset + len(array))]
-    # The words under a null are undefined, but never looked at.
-    mask = array.is_null().to_numpy(zero_copy_only=False) if array.null_count else None
-    return pa.array(np.ascontiguousarray(words[::2]), mask=mask)
+def floats(array: pa.Array) -> NDArray[Any]:
+    """Return a float64 array's values, without a copy; what lies under a null is undefined."""
+    return _words(array, np.float64)
 
 
-def numbers(array: pa.Array) -> NDArray[Any]:
-    """Return the buffer of an int64 or float64 array as it is: what lies under a null is undefined."""
-    kind = np.float64 if pa.types.is_float64(array.type) else np.int64
-    return np.frombuffer(array.buffers()[1], kind)[array.offset : array.offset + len(array)]
+def _words(array: pa.Array, kind: type[np.generic], per_value: int = 1) -> NDArray[Any]:
+    first = array.offset * per_value
+    return np.frombuffer(array.buffers()[1], kind)[first : first + len(array) * per_value]
 
 
 def valid(array: pa.Array) -> NDArray[np.bool_]:
@@ -114,21 +103,36 @@ def _codes(indices: pa.Array) -> NDArray[np.integer[Any]]:
     return found
 
 
-def byte_lengths(array: pa.Array) -> NDArray[np.int32]:
-    """Return the length in bytes of every string."""
-    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
-    return np.diff(offsets)
+def byte_lengths(array: pa.Array) -> tuple[int, int]:
+    """Return the length in bytes of the shortest and of the longest string; a null may count as any length."""
+    offsets = _offsets(array)
+    shortest, longest = [], []
+    for start in range(0, len(array), _BLOCK):
+        lengths = np.diff(offsets[start : start + _BLOCK + 1])
+        shortest.append(int(lengths.min()))
+        longest.append(int(lengths.max()))
+    return min(shortest), max(longest)
+
+
+def _offsets(array: pa.Array) -> NDArray[np.int32]:
+    return np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
 
 
 def is_constant(array: pa.Array) -> bool:
     """Tell whether every string is the same, from the bytes alone."""
     if not pa.types.is_string(array.type) or array.null_count or len(array) == 0:
         return False
-    offsets = np.frombuffer(array.buffers()[1], np.int32)[array.offset : array.offset + len(array) + 1]
+    offsets = _offsets(array)
     length = int(offsets[1] - offsets[0])
-    if int(offsets[-1] - offsets[0]) != length * len(array) or not (np.diff(offsets) == length).all():
+    if int(offsets[-1] - offsets[0]) != length * len(array) or array[0] != array[len(array) // 2]:
+        return False
+    if byte_lengths(array) != (length, length):
         return False
     if length == 0:
         return True
     data = np.frombuffer(array.buffers()[2], np.uint8)[offsets[0] : offsets[-1]]
-    return bool((data[length:] == data[:-length]).all())
+    # Every string equals the one before it.
+    return all(
+        np.array_equal(data[at + length : at + length + _BLOCK], data[at : at + _BLOCK][: len(data) - at - length])
+        for at in range(0, len(data) - length, _BLOCK)
+    )

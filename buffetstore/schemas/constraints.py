@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, TypeAdapter, ValidationError
 
-from buffetstore.schemas.columns import as_integers, byte_lengths, encode, numbers, valid
+from buffetstore.schemas.columns import byte_lengths, encode, floats, valid, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,19 +48,9 @@ class Failure:
 class Values:
     """A column's values in the forms that its constraints want."""
 
-    def __init__(
-        self, array: pa.Array, *, integers: pa.Array | None = None, encoded: Callable[[], Encoded] | None = None
-    ) -> None:
+    def __init__(self, array: pa.Array, *, encoded: Callable[[], Encoded] | None = None) -> None:
         self.array = array
-        self._integers = integers
         self._encode = encoded or (lambda: encode(array))
-
-    @property
-    def integers(self) -> pa.Array | None:
-        """The numbers as int64, where they fit."""
-        if self._integers is None:
-            self._integers = as_integers(self.array)
-        return self._integers
 
     @property
     def encoded(self) -> Encoded:
@@ -96,7 +86,7 @@ def _bounds(spec: FieldSpec) -> Iterator[tuple[str, Any, str, str]]:
 
 
 def _floats(spec: FieldSpec, values: Values) -> Iterator[Failure]:
-    x = numbers(values.array)
+    x = floats(values.array)
     low, high = x.min(), x.max()  # NaN propagates
     finite = None
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -130,14 +120,13 @@ def _exact(spec: FieldSpec, values: Values) -> Iterator[Failure]:
     for attribute, bound, error_type, words in _bounds(spec):
         lower = attribute in {"gt", "ge"}
         limit = _whole_limit(attribute, _scaled(bound, values.array.type))
-        integers = values.integers
-        rows = _wide_outside(values, limit, lower=lower) if integers is None else _outside(values, limit, lower=lower)
+        x = whole_numbers(values.array)
+        rows = _wide_outside(values, limit, lower=lower) if x is None else _outside(values, x, limit, lower=lower)
         if len(rows):
             yield Failure(error_type, rows, words)
 
 
-def _outside(values: Values, limit: int, *, lower: bool) -> Rows:
-    x = numbers(values.integers)
+def _outside(values: Values, x: NDArray[Any], limit: int, *, lower: bool) -> Rows:
     limit = max(-_INT64 - 1, min(_INT64, limit))
     if (x.min() >= limit) if lower else (x.max() <= limit):
         return np.empty(0, np.int64)
@@ -158,9 +147,9 @@ def _wide_outside(values: Values, limit: int, *, lower: bool) -> Rows:
 def _scaled(bound: Any, kind: pa.DataType) -> Fraction:
     """Return the bound in the units in which the column's integers count."""
     if isinstance(bound, date | datetime):
-        whole = as_integers(pa.array([bound], kind))
+        whole = whole_numbers(pa.array([bound], kind))
         assert whole is not None, "times are integers"
-        return Fraction(whole[0].as_py())
+        return Fraction(int(whole[0]))
     exact = Fraction(str(bound))
     return exact * 10**kind.scale if pa.types.is_decimal(kind) else exact
 
@@ -202,10 +191,10 @@ def _strings(spec: FieldSpec, values: Values) -> Iterator[Failure]:
 
 def _of_length(values: Values, limit: int, *, shortest: bool) -> Rows:
     if pa.types.is_string(values.array.type):
-        lengths = byte_lengths(values.array)
+        fewest, most = byte_lengths(values.array)
         # Bytes prove most cases: a character has one to four.
         needed = limit if limit <= 1 else limit * _BYTES_PER_CHARACTER
-        if (lengths.min() >= needed) if shortest else (lengths.max() <= limit):
+        if (fewest >= needed) if shortest else (most <= limit):
             return np.empty(0, np.int64)
         characters = pc.fill_null(pc.utf8_length(values.array), limit).to_numpy()
         return values.where(characters < limit if shortest else characters > limit)

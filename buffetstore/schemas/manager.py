@@ -206,8 +206,13 @@ def _count(found: list[Breach]) -> int:
 
 
 def _accepted(contract: Contract, table: pa.Table, rejected: NDArray[np.int64]) -> pa.Table:
+    columns = table.columns
     if len(rejected):
         keep = np.ones(table.num_rows, bool)
         keep[rejected] = False
-        table = table.filter(pa.array(keep))
-    return pa.Table.from_arrays(table.columns, schema=contract.schema)
+        mask, rows = pa.array(keep), table.num_rows - len(rejected)
+        columns = [
+            pa.chunked_array([pa.nulls(rows, column.type)]) if column.null_count == len(column) else column.filter(mask)
+            for column in columns
+        ]
+    return pa.Table.from_arrays(columns, schema=contract.schema)

@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 
 from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, columns_of
 from buffetstore.schemas.breaches import Breach
+from buffetstore.schemas.columns import valid, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from buffetstore.expressions import Expression
+    from buffetstore.expressions import Expression, Operator
     from buffetstore.schemas.columns import Columns
     from buffetstore.schemas.contract import Rule
 
@@ -29,6 +30,14 @@ _KERNELS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": pc.less_equal,
     ">": pc.greater,
     ">=": pc.greater_equal,
+}
+_WORDS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": np.equal,
+    "!=": np.not_equal,
+    "<": np.less,
+    "<=": np.less_equal,
+    ">": np.greater,
+    ">=": np.greater_equal,
 }
 
 
@@ -42,10 +51,13 @@ def breaches_of_rules(rules: tuple[Rule, ...], columns: Columns) -> Iterator[Bre
 
 def broken(holds: Expression, columns: Columns) -> NDArray[np.int64]:
     """Return the rows for which the expression is false; unknown is not."""
-    if isinstance(holds, Comparison) and any(
-        columns.table[name].null_count == columns.rows for name in columns_of(holds)
-    ):
-        return np.empty(0, np.int64)
+    if isinstance(holds, Comparison):
+        if any(columns.table[name].null_count == columns.rows for name in columns_of(holds)):
+            return np.empty(0, np.int64)
+        if isinstance(holds.value, Column):
+            found = _unequal_words(columns.array(holds.column), holds.op, columns.array(holds.value.name))
+            if found is not None:
+                return found
     truth = truth_of(holds, columns)
     if isinstance(truth, pa.Scalar):
         return np.arange(columns.rows) if truth.as_py() is False else np.empty(0, np.int64)
@@ -77,12 +89,20 @@ def _compared(name: str, op: str, value: Any, columns: Columns) -> Any:
     left = columns.array(name)
     if not isinstance(value, Column):
         return _KERNELS[op](left, pa.scalar(value))
-    right = columns.array(value.name)
-    if left.type == right.type:  # decimals of one scale compare as integers, five times as fast
-        integers = columns.integers(name), columns.integers(value.name)
-        if integers[0] is not None and integers[1] is not None:
-            return _KERNELS[op](*integers)
-    return _KERNELS[op](left, right)
+    return _KERNELS[op](left, columns.array(value.name))
+
+
+def _unequal_words(left: pa.Array, op: Operator, right: pa.Array) -> NDArray[np.int64] | None:
+    """Compare two columns of one type as integers, without a copy; None where they are not."""
+    x, y = whole_numbers(left), whole_numbers(right)
+    if left.type != right.type or x is None or y is None:
+        return None
+    bad = ~_WORDS[op](x, y)
+    if bad.any():  # what lies under a null may be anything
+        for array in (left, right):
+            if array.null_count:
+                bad &= valid(array)
+    return np.flatnonzero(bad)
 
 
 class _Words:
