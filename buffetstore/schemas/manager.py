@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Fields
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -138,11 +139,17 @@ class SchemaManager:
         if isinstance(first, BaseModel):
             found = getattr(first, "version", None)
         else:
-            try:
-                found = first["version"]
-            except (LookupError, TypeError, ValueError):
-                return None
+            found = first["version"] if "version" in _names(first) else None
         return _first_text(found)
+
+
+def _names(data: Any) -> list[Any]:
+    """Return the names of a dict's, an Arrow table's or a frame's columns."""
+    if isinstance(data, Fields):
+        return list(data)
+    if isinstance(data, pa.Table | pa.RecordBatch):
+        return list(data.schema.names)
+    return list(data.columns) if hasattr(data, "columns") else []
 
 
 def _first_text(value: Any) -> str | None:
