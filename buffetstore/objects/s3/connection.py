@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+import botocore.session
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioCredentials
 from aiobotocore.httpsession import AIOHTTPSession
 from aiobotocore.session import get_session
+from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import NoCredentialsError
 from botocore.handlers import add_expect_header
 
 from buffetstore.errors import ConfigurationError, UnsupportedOperationError
@@ -20,6 +24,7 @@ from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
+    from botocore.credentials import Credentials
 
     from buffetstore.objects.base import PutMode
 
@@ -53,6 +58,13 @@ class S3Options:
     timeout_seconds: float = 60.0
     connect_timeout_seconds: float = 5.0
     conditional: Literal["all", "puts", "none"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.conditional not in {"all", "puts", "none"}:
+            raise ConfigurationError(f"conditional is {self.conditional!r}: it is 'all', 'puts' or 'none'")
+        for name in ("max_connections", "timeout_seconds", "connect_timeout_seconds"):
+            if not getattr(self, name) > 0:
+                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be positive")
 
 
 class _SendsOnce(AIOHTTPSession):  # type: ignore[misc]  # it has no types
@@ -106,7 +118,7 @@ class S3Connection:
             if self._closed:
                 raise UnsupportedOperationError(f"the store {self.url} is closed: open it again")
             if self._client is None:
-                session = await in_thread(_read_session)
+                session = await in_thread(_read_session, own_keys=self._options.access_key is not None)
                 try:
                     client = await self._stack.enter_async_context(self._new_client(session))
                 except ValueError as error:  # botocore's own check of an endpoint
@@ -144,11 +156,30 @@ class S3Connection:
         )
 
 
-def _read_session() -> AioSession:
-    """Return a session that has read its files, so that the event loop does not wait for the disk."""
+class _ChainedKeys(AioCredentials):  # type: ignore[misc]  # it has no types
+    """What botocore's chain found: files and services are asked in a thread, now and when keys expire."""
+
+    def __init__(self, found: Credentials) -> None:
+        keys = found.get_frozen_credentials()
+        super().__init__(keys.access_key, keys.secret_key, keys.token, found.method)
+        self._found = found
+
+    async def get_frozen_credentials(self) -> Any:
+        if isinstance(self._found, RefreshableCredentials) and self._found.refresh_needed():
+            return await in_thread(self._found.get_frozen_credentials)
+        return self._found.get_frozen_credentials()
+
+
+def _read_session(*, own_keys: bool) -> AioSession:
+    """Return a session that has read its files and found its keys: the event loop does not wait for the disk."""
     session = get_session()
     session.register_component("data_loader", _loader())
     session.full_config  # noqa: B018 - read and kept by the property
+    if not own_keys:
+        found = botocore.session.get_session().get_credentials()
+        if found is None:
+            raise NoCredentialsError
+        session._credentials = _ChainedKeys(found)  # noqa: SLF001 - its setter takes plain strings only
     return session
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from buffetstore.errors import (
     AlreadyExistsError,
+    AuthenticationError,
     BucketNotFoundError,
     ChecksumMismatchError,
     ConfigurationError,
@@ -241,6 +242,44 @@ def test_a_malformed_url_is_refused_without_showing_a_secret(url):
     with pytest.raises(ConfigurationError) as caught:
         S3Store.from_url(url)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option", [{"conditional": "some"}, {"max_connections": 0}, {"timeout_seconds": float("nan")}], ids=str
+)
+def test_an_option_out_of_its_range_is_named(option):
+    with pytest.raises(ConfigurationError, match=next(iter(option))):
+        S3Store.from_url("s3://bucket", **option)
+
+
+async def test_without_credentials_it_says_how_to_give_them(options, bucket, monkeypatch, tmp_path):
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "absent"))
+    async with S3Store.from_url(f"s3://{bucket}", endpoint_url=options["endpoint_url"]) as store:
+        with pytest.raises(AuthenticationError, match="AWS_ACCESS_KEY_ID"):
+            await store.get("k")
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+    async with S3Store.from_url(f"s3://{bucket}", endpoint_url=options["endpoint_url"]) as store:
+        with pytest.raises(ConfigurationError, match="nobody"):
+            await store.get("k")
+
+
+async def test_the_keys_of_a_profile_are_found(options, bucket, monkeypatch, tmp_path):
+    file = tmp_path / "credentials"
+    file.write_text("[analyst]\naws_access_key_id = a\naws_secret_access_key = b\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    monkeypatch.setenv("AWS_PROFILE", "analyst")
+    async with S3Store.from_url(f"s3://{bucket}", endpoint_url=options["endpoint_url"]) as store:
+        await store.put("k", b"data")
+        assert await get_bytes(store, "k") == b"data"
+
+
+@pytest.mark.parametrize("endpoint", ["not a url", "http://"])
+async def test_a_malformed_endpoint_is_a_matter_of_configuration(options, endpoint):
+    async with S3Store.from_url("s3://bucket", **options | {"endpoint_url": endpoint}) as store:
+        with pytest.raises(ConfigurationError, match="s3://bucket"):
+            await store.get("k")
 
 
 def test_an_unknown_option_is_named_and_secrets_are_not_shown(options):
