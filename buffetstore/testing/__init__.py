@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from buffetstore.testing.counting import CountingStore
+    from buffetstore.testing.data_storage import DataStorageContract
     from buffetstore.testing.faulty import Fault, FaultyStore, random_faults
     from buffetstore.testing.object_store import ObjectStoreContract
 
-__all__ = ["CountingStore", "Fault", "FaultyStore", "ObjectStoreContract", "random_faults"]
+__all__ = ["CountingStore", "DataStorageContract", "Fault", "FaultyStore", "ObjectStoreContract", "random_faults"]
 
 _MODULES = {
     "CountingStore": "counting",
+    "DataStorageContract": "data_storage",
     "Fault": "faulty",
     "FaultyStore": "faulty",
     "ObjectStoreContract": "object_store",

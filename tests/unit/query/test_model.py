@@ -22,7 +22,10 @@ from buffetstore.query.times import TimeRange
         ([1, None], Or((IsIn("c", (1,)), IsNull("c")))),
         (None, IsNull("c")),
         ({"ne": None}, And((Not(IsNull("c")),))),
-        ({"gte": 1, "lt": 2, "ne": 1.5}, And((Comparison("c", ">=", 1), Comparison("c", "<", 2), Comparison("c", "!=", 1.5)))),
+        (
+            {"gte": 1, "lt": 2, "ne": 1.5},
+            And((Comparison("c", ">=", 1), Comparison("c", "<", 2), Comparison("c", "!=", 1.5))),
+        ),
         (np.float64(1.5), Comparison("c", "==", 1.5)),
         (np.array([1, 2]), IsIn("c", (1, 2))),
     ],

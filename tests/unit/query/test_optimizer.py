@@ -21,7 +21,12 @@ def plan(filters: dict[str, Any] | None = None, **options: Any) -> Any:
 
 def test_ranges_on_a_column_are_merged() -> None:
     merged, rules = simplify(
-        And((Comparison("p", ">", 1), And((Comparison("p", ">=", 2), Comparison("p", "<", 9), Comparison("p", "<=", 9)))))
+        And(
+            (
+                Comparison("p", ">", 1),
+                And((Comparison("p", ">=", 2), Comparison("p", "<", 9), Comparison("p", "<=", 9))),
+            )
+        )
     )
     assert merged == And((Comparison("p", ">=", 2), Comparison("p", "<", 9)))
     assert rules == ("flatten", "merge ranges")
