@@ -106,11 +106,11 @@ class S3Store(ObjectStore):
     ) -> ObjectMeta:
         name = self._name(key)
         self._refuse_unkept(mode, key)
-        view = memoryview(data).cast("B")
-        parameters = described(attributes) | condition_of(mode) | await outgoing(view)
+        data = data if isinstance(data, bytes) else memoryview(data).cast("B")
+        parameters = described(attributes) | condition_of(mode) | await outgoing(data)
         call = Call("put_object", self._url, key, mode, write=True)
         answer = await self._call(call, Key=name, **parameters)
-        return written(answer, key, len(view), attributes, call)
+        return written(answer, key, len(data), attributes, call)
 
     async def start_upload(
         self, key: str, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES

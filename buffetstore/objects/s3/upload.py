@@ -210,11 +210,14 @@ class S3Upload(Upload):
         if len(self._buffer) + len(data) < PARALLEL_PARTS * PART_BYTES:
             self._buffer += data
             return
-        whole = await in_thread(b"".join, [self._buffer, data])
-        full = len(whole) // PART_BYTES * PART_BYTES
         self._refuse()
-        await self._multipart.send(_parts(whole, full))
-        self._buffer = bytearray(whole[full:])
+        view = memoryview(data).cast("B")
+        # Only what fills the begun part is copied: the interpreter stands still while bytes are.
+        missing = -len(self._buffer) % PART_BYTES
+        begun = await in_thread(b"".join, [self._buffer, view[:missing]])
+        end = missing + (len(view) - missing) // PART_BYTES * PART_BYTES
+        await self._multipart.send(_parts(begun) + _parts(view[missing:end]))
+        self._buffer = bytearray(view[end:])
 
     async def complete(self) -> ObjectMeta:
         self._check_open()
@@ -223,7 +226,7 @@ class S3Upload(Upload):
         else:
             self._refuse()
             if self._buffer:
-                await self._multipart.send(_parts(bytes(self._buffer), len(self._buffer)))
+                await self._multipart.send(_parts(bytes(self._buffer)))
                 self._buffer = bytearray()
             meta = await self._multipart.complete()
         self._over = True
@@ -246,6 +249,6 @@ def condition_of(mode: PutMode) -> dict[str, str]:
     return {"IfMatch": mode.version} if mode.kind == "update" and mode.version is not None else {}
 
 
-def _parts(whole: bytes, end: int) -> list[memoryview]:
-    view = memoryview(whole)
-    return [view[at : min(at + PART_BYTES, end)] for at in range(0, end, PART_BYTES)]
+def _parts(data: Data) -> list[memoryview]:
+    view = memoryview(data)
+    return [view[at : at + PART_BYTES] for at in range(0, len(view), PART_BYTES)]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -273,6 +276,22 @@ async def test_the_keys_of_a_profile_are_found(options, bucket, monkeypatch, tmp
     async with S3Store.from_url(f"s3://{bucket}", endpoint_url=options["endpoint_url"]) as store:
         await store.put("k", b"data")
         assert await get_bytes(store, "k") == b"data"
+
+
+async def test_keys_that_expire_are_asked_for_again(options, bucket, monkeypatch, tmp_path):
+    soon = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+    keys = {"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "SessionToken": "c", "Expiration": soon}
+    source = tmp_path / "source.py"
+    source.write_text(f"open({str(tmp_path / 'asked')!r}, 'a').write('x')\nprint({json.dumps(keys)!r})\n")
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {sys.executable} {source}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "absent"))
+    async with S3Store.from_url(f"s3://{bucket}", endpoint_url=options["endpoint_url"]) as store:
+        await store.put("k", b"data")
+        before = (tmp_path / "asked").stat().st_size
+        assert await get_bytes(store, "k") == b"data"
+    assert (tmp_path / "asked").stat().st_size > before
 
 
 @pytest.mark.parametrize("endpoint", ["not a url", "http://"])
