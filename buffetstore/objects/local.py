@@ -137,7 +137,7 @@ class LocalStore(ObjectStore):
         except BaseException:
             body.close()
             raise
-        return GetResult(meta, body.chunks(), range=body.range, aclose=body.aclose)
+        return _LocalResult(meta, body)
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
@@ -250,6 +250,7 @@ class _Body:
         self._key = key
         self._file: int | None = None
         self._first = b""
+        self._at = 0
         self.range = (0, 0)
 
     def open(self, path: Path, asked: ByteRange | None, if_match: str | None, head: bool) -> ObjectMeta:
@@ -258,19 +259,28 @@ class _Body:
             self._file, status = _open(self._root, path, self._key, if_match)
             if not head:
                 start, end = self.range = resolve_range(asked, status.st_size, self._key)
+                self._at = start
                 self._first = _read(self._file, start, min(start + CHUNK_BYTES, end), self._key)
             if self.range[0] + len(self._first) == self.range[1]:
                 self.close()
         return _meta(self._key, status)
 
     async def chunks(self) -> AsyncIterator[Data]:
-        at, end = self.range
-        chunk, self._first = self._first, b""
-        while chunk:
+        while self._at < self.range[1]:
+            chunk = self._first or await in_thread(self._next, min(self._at + CHUNK_BYTES, self.range[1]))
+            self._first = b""
+            self._at += len(chunk)
             yield chunk
-            at += len(chunk)
-            chunk = await in_thread(self._next, at, min(at + CHUNK_BYTES, end)) if at < end else b""
         self.close()
+
+    async def rest(self) -> bytes:
+        """Return what is left, read at one go: nothing is copied."""
+        end = self.range[1]
+        try:
+            return self._first if self._at + len(self._first) == end else await in_thread(self._next, end)
+        finally:
+            self._at = end
+            self.close()
 
     def close(self) -> None:
         if self._file is not None:
@@ -283,11 +293,20 @@ class _Body:
     def __del__(self) -> None:
         self.close()
 
-    def _next(self, start: int, end: int) -> bytes:
+    def _next(self, end: int) -> bytes:
         if self._file is None:
             raise InvalidInputError(f"the body of {self._key!r} is closed", key=self._key)
         with mapped(self._root, self._key):
-            return _read(self._file, start, end, self._key)
+            return _read(self._file, self._at, end, self._key)
+
+
+class _LocalResult(GetResult):
+    def __init__(self, meta: ObjectMeta, body: _Body) -> None:
+        super().__init__(meta, body.chunks(), range=body.range, aclose=body.aclose)
+        self._body = body
+
+    async def read(self) -> bytes:
+        return await self._body.rest()
 
 
 class _LocalUpload(Upload):

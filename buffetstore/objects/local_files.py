@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 RESERVED = ".buffetstore"
 STALE_SECONDS = 24 * 3600.0  # an upload touches its file with every part, so an older one has no writer
-_PLACING_ATTEMPTS = 10
+_PLACING_ATTEMPTS = 100
 
 # Of the standard library's own table: the machine's files would make the type depend on where it runs.
 _TYPES = mimetypes.MimeTypes()
@@ -211,16 +211,23 @@ def locked(root: Path, key: str) -> Iterator[None]:
 
 
 def make_folders(folder: Path) -> None:
-    """Make `folder` and what is missing above it, durably."""
+    """Make `folder` and what is missing above it, durably.
+
+    Raises
+    ------
+    FileNotFoundError
+        A delete took a folder away meanwhile: do it again.
+    NotADirectoryError
+        An object has the name of a folder.
+    """
     try:
         folder.mkdir()
     except FileExistsError:
-        if not folder.is_dir():
+        if not stat.S_ISDIR(folder.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a prefix of the key is an object", os.fspath(folder)) from None
     except FileNotFoundError:
         make_folders(folder.parent)
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+        make_folders(folder)
     else:
         sync_folder(folder.parent)
 

@@ -116,7 +116,9 @@ class Settlement:
             if not self._unclear:
                 raise
             error.ambiguous = True
-            found = await self._ours_if_readable()
+            # A service that was given up on is asked once more; one that refuses (the upload is over) has answered.
+            attempts = 1 if error.transient else policy.attempts
+            found = await self._ours_if_readable(replace(policy, attempts=attempts), hook)
             if found is None:
                 raise
             return found
@@ -139,9 +141,9 @@ class Settlement:
             raise self._conflict
         return found
 
-    async def _ours_if_readable(self) -> ObjectMeta | None:
+    async def _ours_if_readable(self, policy: RetryPolicy, hook: Hook) -> ObjectMeta | None:
         try:
-            return await self._ours()
+            return await policy.call(self._ours, hook=hook, subject=self._key)
         except StorageError:  # the write's own error is the one to raise
             return None
 

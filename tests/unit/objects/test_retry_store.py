@@ -175,6 +175,14 @@ class TestUploads:
             meta = await upload.complete()
         assert await get_bytes(store, "k", if_match=meta.version) == b"o" + b"urs" * 50_000
 
+    async def test_a_completion_that_cannot_be_repeated_is_looked_for(self, store, faulty):
+        faulty.inject("complete", LOST)
+        faulty.inject("head" if store.capabilities.metadata else "get", FAILED, FAILED)
+        async with await store.start_upload("k") as upload:
+            await upload.write(b"ours")
+            meta = await upload.complete()
+        assert await get_bytes(store, "k", if_match=meta.version) == b"ours"
+
     async def test_a_lost_race_is_a_loss(self, store, faulty, inner):
         faulty.inject("complete", FAILED)
         async with await store.start_upload("k", mode=CREATE) as upload:
