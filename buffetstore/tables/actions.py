@@ -75,7 +75,7 @@ class Metadata:
         """Read the body of a `metaData` action."""
         return cls(
             body["id"],
-            body["schemaString"],
+            body.get("schemaString") or "",
             tuple(body.get("partitionColumns") or ()),
             _pairs(body.get("configuration")),
             body.get("name"),

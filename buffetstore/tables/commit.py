@@ -7,7 +7,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from buffetstore.errors import (
     AlreadyExistsError,
@@ -19,6 +19,7 @@ from buffetstore.errors import (
 )
 from buffetstore.monitoring.events import Hook, Operation, no_hook, observed
 from buffetstore.objects.base import CREATE, Attributes
+from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import CommitInfo, write_actions
 from buffetstore.tables.conflicts import Proposal, conflict, has_done, outgrown
 from buffetstore.tables.log import Entry, commit_key, join, parse_entry, read_entry
@@ -84,13 +85,7 @@ class Committer:
         """
         with observed(self.hook, "table.commit", self.path) as counts:
             counts["files"] = len(proposal.adds)
-            try:
-                return await self._rebase(head, proposal, seen, counts)
-            except CommitConflictError:
-                # Only here others are known to hold every version that was tried; after any other error the files may
-                # be the table's, or become so.
-                await self.discard(proposal)
-                raise
+            return await self._rebase(head, proposal, seen, counts)
 
     async def create(self, proposal: Proposal) -> Entry:
         """Commit version 0.
@@ -117,25 +112,34 @@ class Committer:
     async def _rebase(self, head: Snapshot, proposal: Proposal, seen: Snapshot, counts: dict[str, int]) -> Committed:
         commit_id = str(uuid.uuid4())
         reason = outgrown(proposal, seen, head)
-        for _ in range(self.attempts):
-            if reason is not None:
-                raise self._conflict(proposal, f"was overtaken by version {head.version}: {reason}")
-            if has_done(head, proposal.txn):
+        certain = True  # that nothing of ours is in the log, nor on its way there
+        try:
+            for _ in range(self.attempts):
+                if reason is not None:
+                    self._lose(proposal, f"was overtaken by version {head.version}: {reason}")
+                if has_done(head, proposal.txn):
+                    await self.discard(proposal)
+                    return Committed(head, done_before=True)
+                counts["version"] = version = head.version + 1
+                info = self._info(proposal, head.version, commit_id)
+                body = await in_thread(write_actions, (info, *proposal.actions()))
+                certain = False
+                winner = await self._attempt(version, body, commit_id, proposal)
+                if winner is None:
+                    return Committed(await in_thread(_follow, head, body, version))
+                certain = True
+                self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": version}))
+                head = await in_thread(advance, head, [winner])
+                reason = None if has_done(head, proposal.txn) else await in_thread(conflict, proposal, seen, [winner])
+            self._lose(proposal, f"was overtaken {self.attempts} times, last by version {head.version}")
+        except BaseException:
+            # Files are deleted only when others are known to hold every version that was tried.
+            if certain:
                 await self.discard(proposal)
-                return Committed(head, done_before=True)
-            version = head.version + 1
-            counts["version"] = version
-            body = write_actions((self._info(proposal, head.version, commit_id), *proposal.actions()))
-            winner = await self._attempt(version, body, commit_id, proposal)
-            if winner is None:
-                return Committed(advance(head, [parse_entry(body, self.path, version)]))
-            self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": version}))
-            head = advance(head, [winner])
-            reason = None if has_done(head, proposal.txn) else conflict(proposal, seen, [winner])
-        raise self._conflict(proposal, f"was overtaken {self.attempts} times, last by version {head.version}")
+            raise
 
-    def _conflict(self, proposal: Proposal, fate: str) -> CommitConflictError:
-        return CommitConflictError(
+    def _lose(self, proposal: Proposal, fate: str) -> NoReturn:
+        raise CommitConflictError(
             f"{proposal.operation} on table {self.path!r} {fate}; read the table again and decide again", key=self.path
         )
 
@@ -216,6 +220,10 @@ class Committer:
             version=version,
             commit_id=commit_id,
         )
+
+
+def _follow(head: Snapshot, body: bytes, version: int) -> Snapshot:
+    return advance(head, [parse_entry(body, head.path, version)])
 
 
 async def unhurried(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:

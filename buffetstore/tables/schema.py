@@ -58,6 +58,8 @@ def schema_to_json(schema: pa.Schema) -> str:
 
 def schema_from_json(text: str) -> pa.Schema:
     """Return the Arrow schema of a table. `void` columns are left out, as Spark does."""
+    if not text:
+        raise CorruptLogError("the table's metadata has no schemaString")
     try:
         fields = json.loads(text)["fields"]
         found = [_field_from_json(field) for field in fields]

@@ -114,8 +114,7 @@ class DeltaTable(TableView):
         check_writable(protocol, metadata, canonical_schema(schema), path)
         proposal = Proposal("CREATE TABLE", metadata=metadata, first_actions=(protocol,))
         entry = await Committer(store, path, hook).create(proposal)
-        assert entry.info is not None, "every commit of ours has one"
-        snapshot = replay(path, None, [entry])
+        snapshot = await in_thread(replay, path, None, [entry])
         return cls(store, snapshot, formatter=formatter or ParquetFormatter(), hook=hook)
 
     @classmethod
@@ -192,15 +191,7 @@ class DeltaTable(TableView):
             return CommitResult(seen.version, (), 0)
         adds = await self._writer.write(seen, rows, layout or self._layout())
         proposal = Proposal("WRITE", adds, txn=txn, user_metadata=user_metadata)
-        try:
-            await self._lock.acquire()
-        except asyncio.CancelledError:
-            await self._writer.committer.discard(proposal)
-            raise
-        try:
-            committed = await self._commit(await self._current(), proposal, seen)
-        finally:
-            self._lock.release()
+        committed = await self._commit_append(proposal, seen)
         return CommitResult(committed.snapshot.version, *(((), 0) if committed.done_before else (adds, rows.num_rows)))
 
     async def upsert(
@@ -333,6 +324,18 @@ class DeltaTable(TableView):
         """Return the snapshot, read anew where it is too old for `version + 1` to be the next entry surely."""
         aged = self._clock() - self._checked > MAX_SNAPSHOT_AGE_SECONDS
         return await self._refresh() if aged else self._snapshot
+
+    async def _commit_append(self, proposal: Proposal, seen: Snapshot) -> Committed:
+        begun = False
+        try:
+            async with self._lock:
+                head = await self._current()
+                begun = True
+                return await self._commit(head, proposal, seen)
+        except BaseException:
+            if not begun:
+                await self._writer.committer.discard(proposal)
+            raise
 
     async def _commit(self, head: Snapshot, proposal: Proposal, seen: Snapshot | None = None) -> Committed:
         """Commit on `head`, the lock being held; `seen` is what the proposal was made on, where that is older."""
