@@ -1,0 +1,5 @@
+"""The command `buffetstore`."""
+
+from buffetstore.cli.entry import main
+
+__all__ = ["main"]

@@ -192,11 +192,8 @@ class _Import:
             await self._set_aside(
                 lambda: self._quarantine.add(original.take(refused), (first + 1 + refused).tolist(), reasons_of(check))
             )
-            check = replace(
-                check, rows=len(check.accepted), errors=(), error_count=0, rejected=()
-            )  # the verdict on the good rows alone
-        if check.rows and not self._dry_run:
-            result.stored(await self._storage.store_data(contract.data_type, check))
+        if len(check.accepted) and not self._dry_run:
+            result.stored(await self._storage.store_data(contract.data_type, _good_rows(check)))
 
     async def _set_aside(self, write: Callable[[], None]) -> None:
         if not self._dry_run:
@@ -206,6 +203,10 @@ class _Import:
     def _close(self, batches: Iterator[Batch]) -> None:
         self._quarantine.close()
         batches.close()  # type: ignore[attr-defined]  # a generator's own
+
+
+def _good_rows(check: ValidationResult) -> ValidationResult:
+    return replace(check, rows=len(check.accepted), errors=(), error_count=0, rejected=())
 
 
 def column_kinds(contract: Contract, mapping: Mapping) -> dict[str, pa.DataType]:

@@ -1,0 +1,60 @@
+"""The commands put together, and what an error looks like.
+
+Exit codes: 0 done; 1 failed; 2 wrong usage (an unknown option, data type or column, a setting that is missing);
+3 rows were rejected; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any
+
+import typer
+
+from buffetstore.cli import catalog, demo, doctor, emulate, ingest, query
+from buffetstore.cli.common import report_error
+from buffetstore.errors import StorageError
+
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rows were rejected, 130 interrupted."
+
+app = typer.Typer(
+    name="buffetstore",
+    help="Validated financial data as Delta tables in GCS, S3 or a local folder.",
+    epilog=EXIT_CODES,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo")(demo.demo)
+app.command("ingest")(ingest.ingest)
+app.command("query")(query.query)
+app.command("ls")(catalog.ls)
+app.command("describe")(catalog.describe)
+app.command("doctor")(doctor.doctor)
+app.add_typer(emulate.app, name="emulate")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"buffetstore {version('buffetstore')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take what comes before the command."""
+
+
+def run(arguments: list[str] | None = None) -> Any:
+    """Run the command line; errors of ours are one clear line, without a traceback."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(arguments)
+    except StorageError as error:
+        sys.exit(report_error(error, as_json="--json" in arguments))

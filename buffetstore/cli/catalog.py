@@ -1,0 +1,77 @@
+"""`buffetstore ls` and `buffetstore describe`: what is there."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from buffetstore.cli.common import Json, Store, human_bytes, manager, out, print_json, run
+
+if TYPE_CHECKING:
+    from buffetstore.storage import DataTypeDescription
+
+
+def ls(
+    data_type: Annotated[str | None, typer.Argument(help="Only this one.", show_default=False)] = None,
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """List the data types that hold something: rows, files, size, first and last time."""
+    found = run(_described(store, data_type))
+    if as_json:
+        print_json([_plain(each) for each in found])
+        return
+    if not found:
+        out.print("nothing is stored here yet; see: buffetstore ingest --help")
+        return
+    table = Table("data type", "rows", "files", "size", "from", "to", "version", box=None, padding=(0, 2))
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for each in found:
+        start, end = (f"{moment:%Y-%m-%d}" if moment else "" for moment in (each.start, each.end))
+        counts = (f"{each.rows:,}", f"{each.files:,}", human_bytes(each.bytes))
+        table.add_row(escape(each.data_type), *counts, start, end, str(each.table_version))
+    out.print(table)
+
+
+def describe(
+    data_type: Annotated[str, typer.Argument(help="market_data, forecasts, options_data...", show_default=False)],
+    store: Store = None,
+    as_json: Json = False,
+) -> None:
+    """Show a data type's columns, key and versions, and how other engines read its table."""
+    (found,) = run(_described(store, data_type))
+    if as_json:
+        print_json(_plain(found))
+        return
+    out.print(f"[bold]{escape(found.data_type)}[/] {found.schema_version}  [dim]{escape(found.url)}[/]")
+    out.print(
+        f"{found.rows:,} rows in {found.files} files, {human_bytes(found.bytes)}, table version {found.table_version}; "
+        f"{found.start} to {found.end}"
+    )
+    out.print(f"key: {', '.join(found.key)}; event time: {found.event_time}; revisions: {found.revisions}")
+    table = Table("column", "type", "", box=None, padding=(0, 2))
+    for column in found.schema:
+        table.add_row(escape(column.name), str(column.type), "" if column.nullable else "required")
+    out.print(table)
+    for engine, code in found.read_with.items():
+        out.print(f"\n[bold]{escape(engine)}[/]")
+        out.print(code, markup=False, highlight=False, soft_wrap=True)
+
+
+async def _described(store: str | None, data_type: str | None) -> list[DataTypeDescription]:
+    async with manager(store) as storage:
+        names = [data_type] if data_type else await storage.list_data_types()
+        return [await storage.describe(name) for name in names]
+
+
+def _plain(found: DataTypeDescription) -> dict[str, Any]:
+    values = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "schema"}
+    columns = [
+        {"name": column.name, "type": str(column.type), "required": not column.nullable} for column in found.schema
+    ]
+    return values | {"columns": columns}

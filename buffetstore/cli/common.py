@@ -1,0 +1,137 @@
+"""What every command shares: the store, its options, the loop, progress, errors and exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import contextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from buffetstore.config import GCSConfig, store_options_from_environment
+from buffetstore.errors import ConfigurationError, InvalidInputError, SchemaValidationError, StorageError
+from buffetstore.manager import GCSStorageManager, StorageManager
+from buffetstore.objects import ObjectStore, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+T = TypeVar("T")
+
+_BUCKET = "GCS_DATA_BUCKET"
+FAILED, USAGE, REJECTED = 1, 2, 3
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="BUFFETSTORE_URL",
+        metavar="URL",
+        help="Where the data is: gs://bucket, s3://bucket/prefix, file:///folder or a path. "
+        "Without it, the bucket of GCS_DATA_BUCKET.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+
+out = Console()
+err = Console(stderr=True)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's work on a loop of its own."""
+    return asyncio.run(work)
+
+
+def manager(url: str | None, **options: Any) -> StorageManager:
+    """Return the manager of `url`, or of the environment's bucket; enter it."""
+    if url is None and os.environ.get(_BUCKET):
+        return GCSStorageManager(GCSConfig.from_environment(), **options)
+    return StorageManager.open(store_url(url), **options)
+
+
+def object_store(url: str | None) -> ObjectStore:
+    """Return the bare store of `url`, or of the environment's bucket."""
+    if url is None and os.environ.get(_BUCKET):
+        config = GCSConfig.from_environment()
+        return open_store(config.url, **config.store_options())
+    url = store_url(url)
+    return open_store(url, **store_options_from_environment(url))
+
+
+def store_url(url: str | None) -> str:
+    """Return `url`; a path becomes a file URL."""
+    if not url:
+        raise ConfigurationError(f"which store? Give --store URL, or set BUFFETSTORE_URL or {_BUCKET}")
+    return url if "://" in url else Path(url).expanduser().absolute().as_uri()
+
+
+def exit_code(error: StorageError) -> int:
+    """Return the exit code that tells a script what kind of failure it was."""
+    if isinstance(error, SchemaValidationError):
+        return REJECTED
+    return USAGE if isinstance(error, InvalidInputError | ConfigurationError) else FAILED
+
+
+def report_error(error: StorageError, *, as_json: bool) -> int:
+    """Show `error` on stderr as one line (with ``--json``, as one JSON object) and return the exit code."""
+    if as_json:
+        sys.stderr.write(to_json({"error": {"code": error.code, "message": str(error), "key": error.key}}) + "\n")
+    else:
+        err.print(f"[bold red]error[/] [dim]{escape(f'[{error.code}]')}[/] {escape(str(error))}", soft_wrap=True)
+    return exit_code(error)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on stdout."""
+    sys.stdout.write(to_json(value) + "\n")
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON: times in ISO 8601, decimals as numbers."""
+    return json.dumps(value, default=_plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, set | frozenset | tuple):
+        return list(value)
+    return str(value)
+
+
+@contextmanager
+def progress(*, as_json: bool = False) -> Iterator[Progress]:
+    """Show progress bars on stderr, where it is a terminal."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=as_json or not err.is_terminal,
+    ) as bars:
+        yield bars
+
+
+def human_bytes(number: float) -> str:
+    """Return a size to read: 1.5 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

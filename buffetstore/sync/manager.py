@@ -1,0 +1,185 @@
+"""`StorageManager` for callers that cannot await: every call is the async manager's, run on one loop thread."""
+
+# ruff: noqa: D102 - the awaited methods' docstrings are assigned
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from buffetstore import manager as awaited
+from buffetstore.schemas import ValidationLevel
+from buffetstore.sync.loop import LOOP
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator, Mapping
+    from types import TracebackType
+
+    import pyarrow as pa
+
+    from buffetstore.config import GCSConfig, S3Config
+    from buffetstore.monitoring import StorageMetrics
+    from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
+    from buffetstore.schemas import Mapping as SourceMapping
+    from buffetstore.schemas import SchemaManager, ValidationResult
+    from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
+
+
+class StorageManager:
+    """The async manager's face, blocking. May be used from several threads, and inside a running loop (Jupyter).
+
+    Make one with `open`, or a `GCSStorageManager`; end it with `close` or `with`. Ctrl-C cancels the call that runs.
+    """
+
+    def __init__(self, where: str | GCSConfig | S3Config, **options: Any) -> None:
+        self._start(awaited.StorageManager(where, **options))
+
+    def _start(self, manager: awaited.StorageManager) -> None:
+        self._awaited = manager
+        LOOP.lease()
+        try:
+            LOOP.run(_entered(manager))
+        except BaseException:
+            LOOP.release()
+            raise
+        self._closed = False
+
+    def store_data(
+        self,
+        data_type: str,
+        data: Any,
+        *,
+        version: str | None = None,
+        mapping: SourceMapping | None = None,
+        level: ValidationLevel | str = ValidationLevel.STRICT,
+        mode: Literal["append"] | None = None,
+        extra: Literal["error", "ignore"] = "error",
+        available_at: Any = None,
+        tz: str | None = None,
+        **constants: Any,
+    ) -> StoreResult:
+        return LOOP.run(
+            self._awaited.store_data(
+                data_type,
+                data,
+                version=version,
+                mapping=mapping,
+                level=level,
+                mode=mode,
+                extra=extra,
+                available_at=available_at,
+                tz=tz,
+                **constants,
+            )
+        )
+
+    def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
+        return LOOP.run(self._awaited.retrieve_data(query))
+
+    def scan(self, query: DataQuery | QueryPlan) -> Iterator[pa.RecordBatch]:
+        return _blocking(self._awaited.scan(query))
+
+    def delete_data(
+        self,
+        data_type: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        date_range: Mapping[str, Any] | None = None,
+    ) -> DeleteResult:
+        return LOOP.run(self._awaited.delete_data(data_type, filters=filters, date_range=date_range))
+
+    def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
+        return LOOP.run(self._awaited.validate(data, data_type, version, **options))
+
+    def list_data_types(self) -> list[str]:
+        return LOOP.run(self._awaited.list_data_types())
+
+    def describe(self, data_type: str) -> DataTypeDescription:
+        return LOOP.run(self._awaited.describe(data_type))
+
+    @property
+    def url(self) -> str:
+        """Where the data is."""
+        return self._awaited.url
+
+    @property
+    def schema_manager(self) -> SchemaManager:
+        """The data types."""
+        return self._awaited.schema_manager
+
+    @property
+    def metrics(self) -> StorageMetrics:
+        """What has been done so far."""
+        return self._awaited.metrics
+
+    def close(self) -> None:
+        """Free what is held. May be called twice."""
+        if not self._closed:
+            self._closed = True
+            try:
+                LOOP.run(self._awaited.aclose())
+            finally:
+                LOOP.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True):
+            self._closed = True
+            warnings.warn(
+                f"{type(self).__name__} was not closed: call close(), or use it in a `with` block",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+            LOOP.leave(self._awaited.aclose())
+
+
+for _name in ("store_data", "retrieve_data", "scan", "delete_data", "validate", "list_data_types", "describe"):
+    getattr(StorageManager, _name).__doc__ = getattr(awaited.StorageManager, _name).__doc__
+
+
+class GCSStorageManager(StorageManager):
+    """`StorageManager` on the data bucket of a `GCSConfig`; options are those of the async `GCSStorageManager`."""
+
+    def __init__(self, config: GCSConfig, schema_manager: SchemaManager | None = None, **options: Any) -> None:
+        self._start(awaited.GCSStorageManager(config, schema_manager, **options))
+
+
+def open(where: str | GCSConfig | S3Config, **options: Any) -> StorageManager:  # noqa: A001 - `sync.open(url)` is the point
+    """Open the store at a URL; options are those of the async `StorageManager`.
+
+    >>> from buffetstore import sync
+    >>> with sync.open("memory://") as storage:
+    ...     storage.list_data_types()
+    []
+    """
+    return StorageManager(where, **options)
+
+
+async def _entered(manager: awaited.StorageManager) -> awaited.StorageManager:
+    return await manager
+
+
+def _blocking(batches: AsyncIterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Take from an async iterator, one batch at a time; closing this one closes that."""
+
+    async def step() -> pa.RecordBatch | None:
+        return await anext(batches, None)
+
+    async def end() -> None:
+        aclose = getattr(batches, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    try:
+        while (batch := LOOP.run(step())) is not None:
+            yield batch
+    finally:
+        LOOP.run(end())
