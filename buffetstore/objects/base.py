@@ -18,10 +18,12 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self
 
+from buffetstore.resilience.threads import in_thread
+
 if TYPE_CHECKING:
-    from types import TracebackType
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
+    from types import TracebackType
 
 Data = bytes | bytearray | memoryview
 
@@ -130,16 +132,14 @@ class GetResult:
 
     async def read(self) -> bytes:
         """Return all the bytes of the range, checked, and close."""
-        start, end = self.range
-        buffer = bytearray(end - start)
-        filled = 0
         try:
-            async for chunk in self._chunks:
-                buffer[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
+            parts = [chunk async for chunk in self._chunks]
         finally:
             await self.aclose()
-        return bytes(buffer) if filled == len(buffer) else bytes(buffer[:filled])
+        if len(parts) == 1:
+            return bytes(parts[0])
+        # Joining copies every byte: of a large object that would hold the loop.
+        return await in_thread(b"".join, parts) if parts else b""
 
     async def aclose(self) -> None:
         """Free the connection; the rest of the body is not read."""
