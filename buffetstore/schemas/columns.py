@@ -75,6 +75,13 @@ def floats(array: pa.Array) -> NDArray[Any]:
     return _words(array, np.float64)
 
 
+def extremes(x: NDArray[Any]) -> tuple[Any, Any]:
+    """Return the least and the greatest value; NaN propagates. One pass over memory: a block stays in the cache."""
+    blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
+    found = np.array([(block.min(), block.max()) for block in blocks])
+    return found[:, 0].min(), found[:, 1].max()
+
+
 def _words(array: pa.Array, kind: type[np.generic], per_value: int = 1) -> NDArray[Any]:
     first = array.offset * per_value
     return np.frombuffer(array.buffers()[1], kind)[first : first + len(array) * per_value]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, TypeAdapter, ValidationError
 
-from buffetstore.schemas.columns import byte_lengths, encode, floats, valid, whole_numbers
+from buffetstore.schemas.columns import byte_lengths, encode, extremes, floats, valid, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,7 +87,7 @@ def _bounds(spec: FieldSpec) -> Iterator[tuple[str, Any, str, str]]:
 
 def _floats(spec: FieldSpec, values: Values) -> Iterator[Failure]:
     x = floats(values.array)
-    low, high = x.min(), x.max()  # NaN propagates
+    low, high = extremes(x)
     finite = None
     if not (math.isfinite(low) and math.isfinite(high)):
         finite = np.isfinite(x)

@@ -71,7 +71,8 @@ def _fill_target_date(table: pa.Table, _: Findings) -> pa.Table:
         return table
     days = table["timestamp"].cast(pa.timestamp("us")).cast(pa.date32()).cast(pa.int32())
     horizon = table["forecast_horizon_days"]
-    fits = pc.less(pc.abs(horizon), 1_000_000)  # what is more is for the checks to refuse
+    # What is more is for the checks to refuse; abs() would overflow on the least integer.
+    fits = pc.and_(pc.less(horizon, 1_000_000), pc.greater(horizon, -1_000_000))
     target = pc.add(days.cast(pa.int64()), pc.if_else(fits, horizon, None)).cast(pa.int32()).cast(pa.date32())
     return replaced(table, "target_date", pc.coalesce(table["target_date"], target))
 

@@ -1,4 +1,4 @@
-"""Is every key there once? Proved from the order of the rows where they have one, else by sorting packed integers."""
+"""Is every key there once? Proved from the rows' order or from a grid, else by sorting packed integers."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _ROWS_PER_RUN = 8  # below so many rows per run, sorting all rows is cheaper than sorting the runs
 _LIMIT = 2**62
 _SAMPLE = 1_000
+_CELLS_PER_ROW = 32
 _NONE = np.empty(0, np.int64)
 
 
@@ -64,7 +65,7 @@ def _repeated(parts: dict[str, Codes], event_time: str, rows: int) -> tuple[NDAr
     if len(time) != rows:
         time = np.zeros(rows, np.int64)
     group = _packed([part for name, part in parts.items() if name != event_time], rows)
-    if _rises_in_runs(group, time) or _rises(group, time):
+    if _rises_in_runs(group, time) or _rises(group, time) or _fills_a_grid(group, time):
         return _NONE, _NONE
     both = _packed([group, time], rows)
     ordered = np.sort(both)
@@ -115,6 +116,22 @@ def _rises_in_runs(group: NDArray[np.int64], time: NDArray[np.int64]) -> bool:
     order = np.lexsort((time[starts], group[starts]))
     which, low, high = group[starts][order], time[starts][order], time[ends][order]
     return bool(((which[1:] != which[:-1]) | (low[1:] > high[:-1])).all())
+
+
+def _fills_a_grid(group: NDArray[np.int64], time: NDArray[np.int64]) -> bool:
+    """Tell whether every key has a cell of its own in a grid of groups and equal steps of time, where one is small."""
+    since = time - time.min()
+    step = int(np.gcd.reduce(since[:_SAMPLE])) or 1
+    steps = since // step
+    if (steps * step != since).any():
+        return False
+    width, cell = int(steps.max()) + 1, group - group.min()
+    cells = (int(cell.max()) + 1) * width
+    if cells > _CELLS_PER_ROW * len(time):
+        return False
+    taken = np.zeros(cells, bool)
+    taken[cell * width + steps] = True
+    return int(np.count_nonzero(taken)) == len(time)
 
 
 def _pairs(key: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
