@@ -113,6 +113,7 @@ class Multipart:
             answer = await self._request(
                 call.operation, MultipartUpload=parts, mode=self._mode, **condition_of(self._mode)
             )
+            meta = written(answer, self._key, self._size, self._attributes, call)
         except ConflictError as error:
             error.ambiguous = self._unclear
             with suppress(StorageError):  # that it was lost is worth more; a lifecycle rule has the parts
@@ -121,7 +122,6 @@ class Multipart:
         except StorageError as error:
             self._unclear |= error.ambiguous
             raise
-        meta = written(answer, self._key, self._size, self._attributes, call)
         self._upload_id = None
         return meta
 

@@ -5,6 +5,7 @@ import pytest
 from buffetstore.objects.helpers import get_bytes, head
 from buffetstore.objects.s3 import S3Store
 from buffetstore.testing.object_store import ObjectStoreContract
+from buffetstore.testing.object_store_listing import ListingCases
 
 
 class TestS3Store(ObjectStoreContract):
@@ -25,7 +26,8 @@ class TestS3Store(ObjectStoreContract):
         assert await get_bytes(store, "k") == b"other"
 
 
-class TestS3StoreUnderAPrefix(TestS3Store):
+@pytest.mark.asyncio
+class TestS3ListingsUnderAPrefix(ListingCases):
     @pytest.fixture
     async def store(self, admin, bucket, options):
         for stray in ("lake", "lake2/k", "k", "lake/"):  # beside the prefix, and the marker that a console makes

@@ -57,7 +57,7 @@ class Scripted:
         self.tell(status, f"<Error><Code>{code}</Code><Message>said so</Message></Error>", **headers)
 
 
-async def run(serve, *, upstream=None):
+async def run(serve):
     """Serve on a free port; give the address and what ends it."""
     tasks = set()
 
@@ -76,9 +76,10 @@ async def run(serve, *, upstream=None):
 
     async def stop():
         server.close()
-        for task in list(tasks):
+        ending = list(tasks)
+        for task in ending:
             task.cancel()
-        await asyncio.sleep(0.01)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", stop
 
