@@ -45,17 +45,16 @@ async def main(folder: str) -> None:
         )
         for row in answer.to_pylist():
             print(f"  {row['timestamp']:%Y-%m-%d}  {row['symbol']}  {row['price']:.2f}")
-        print(f"{answer.files_scanned} files read, {answer.files_pruned} pruned")
+        print(f"files read: {answer.files_scanned}, pruned: {answer.files_pruned}")
         assert answer.to_pylist()[0]["price"] == Decimal(190)
 
-        corrected = [{**bars[0], "price": 184.5}]
-        result = await storage.store_data("market_data", corrected)
-        print(f"a correction: {result.updated} row replaced, version {result.table_version}")
-        first = DataQuery("market_data", filters={"symbol": "AAPL"}, columns=["price"], limit=1)
-        before = DataQuery("market_data", filters={"symbol": "AAPL"}, columns=["price"], limit=1, table_version=0)
-        now, then = [(await storage.retrieve_data(query)).to_pylist()[0]["price"] for query in (first, before)]
-        print(f"now {now:.2f}, at version 0 {then:.2f}")
-        assert (now, then) == (Decimal("184.5"), Decimal(185))
+        correction = await storage.store_data("market_data", [{**bars[0], "price": 184.5}])
+        print(f"a correction: {correction.updated} row replaced, version {correction.table_version}")
+        for version, price in ((None, "184.5"), (result.table_version, "185")):
+            query = DataQuery("market_data", {"symbol": "AAPL"}, columns=["price"], limit=1, table_version=version)
+            (row,) = (await storage.retrieve_data(query)).to_pylist()
+            print(f"  {'now' if version is None else f'at version {version}'}: {row['price']:.2f}")
+            assert row["price"] == Decimal(price)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -77,7 +78,7 @@ class StorageManager:
         return LOOP.run(self._awaited.retrieve_data(query))
 
     def scan(self, query: DataQuery | QueryPlan) -> Iterator[pa.RecordBatch]:
-        return _blocking(self._awaited.scan(query))
+        return _blocking(LOOP.run(_scanning(self._awaited, query)))
 
     def delete_data(
         self,
@@ -142,7 +143,7 @@ class StorageManager:
 
 
 for _name in ("store_data", "retrieve_data", "scan", "delete_data", "validate", "list_data_types", "describe"):
-    getattr(StorageManager, _name).__doc__ = getattr(awaited.StorageManager, _name).__doc__
+    getattr(StorageManager, _name).__doc__ = inspect.getdoc(getattr(awaited.StorageManager, _name))
 
 
 class GCSStorageManager(StorageManager):
@@ -165,6 +166,10 @@ def open(where: str | GCSConfig | S3Config, **options: Any) -> StorageManager:  
 
 async def _entered(manager: awaited.StorageManager) -> awaited.StorageManager:
     return await manager
+
+
+async def _scanning(manager: awaited.StorageManager, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
+    return manager.scan(query)
 
 
 def _blocking(batches: AsyncIterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
