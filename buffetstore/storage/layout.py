@@ -8,6 +8,7 @@ readers prune by the log's statistics.
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -71,12 +72,22 @@ def granularity_of(days: NDArray[np.datetime64]) -> Granularity:
 
 def _buckets(table: pa.Table, contract: Contract) -> Iterator[DataPart]:
     microseconds = _event_times(table, contract)
-    unit = dict(_UNITS)[granularity_of(np.unique(microseconds.astype("datetime64[D]")))]
-    buckets, of_row = np.unique(microseconds.astype(f"datetime64[{unit}]"), return_inverse=True)
-    for number, bucket in enumerate(buckets):
-        rows = table if len(buckets) == 1 else table.filter(pa.array(of_row == number))
-        name = str(bucket)
-        yield DataPart(rows, directory_of(name), tags={BUCKET_TAG: name})
+    days = microseconds.astype("datetime64[D]")
+    unit = dict(_UNITS)[granularity_of(_distinct(days))]
+    of_row = days.astype(f"datetime64[{unit}]")
+    if not bool(np.all(of_row[1:] >= of_row[:-1])):
+        order = np.argsort(of_row, kind="stable")
+        table, of_row = table.take(pa.array(order)), of_row[order]
+    starts = np.concatenate(([0], np.flatnonzero(of_row[1:] != of_row[:-1]) + 1, [len(of_row)]))
+    for start, end in pairwise(starts.tolist()):
+        name = str(of_row[start])
+        yield DataPart(table.slice(start, end - start), directory_of(name), tags={BUCKET_TAG: name})
+
+
+def _distinct(days: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
+    """Return the days without repetitions next to each other, which is nearly all of them, and then all of them."""
+    changes = np.flatnonzero(days[1:] != days[:-1]) + 1
+    return np.unique(days[np.concatenate(([0], changes))])
 
 
 def directory_of(bucket: str) -> str:
