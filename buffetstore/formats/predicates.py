@@ -95,6 +95,9 @@ def _is_in(name: str, column: pa.ChunkedArray, values: tuple[Any, ...]) -> Any:
     unknown = pa.scalar(None, pa.bool_())
     if all(scalar.type == column.type for scalar in scalars):
         wanted = pa.array([scalar.as_py() for scalar in scalars], column.type)
+        if pa.types.is_floating(column.type):  # the kernel tells -0.0 from 0.0; adding 0.0 makes them one
+            zero = pa.scalar(0.0, column.type)
+            column, wanted = pc.add(column, zero), pc.add(wanted, zero)
         return pc.if_else(pc.is_null(column), unknown, pc.is_in(column, value_set=wanted))
     found = [_compare(name, "==", column, scalar) for scalar in scalars]
     return reduce(pc.or_kleene, found)
