@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel
 
+from buffetstore.errors import InvalidInputError, MappingError
 from buffetstore.schemas.breaches import Breach, first_findings, rows_of
 from buffetstore.schemas.checks import breaches, missing
 from buffetstore.schemas.columns import Columns
@@ -112,12 +113,13 @@ class SchemaManager:
         Raises
         ------
         InvalidInputError
-            There is no data, or it is of a kind that is not taken in.
+            There is no data, or it is of a kind that is not taken in; there is no such level.
         UnknownDataTypeError, UnknownSchemaVersionError
             There is no such contract.
         MappingError
             The mapping fits neither contract nor data.
         """
+        wanted = _level(level)
         stated = version if version is not None else self._stated_version(data, data_type)
         contract = self.contract(data_type, stated)
         typed = take_in(
@@ -128,7 +130,7 @@ class SchemaManager:
             available_at=available_at,
             now=now or datetime.now(UTC),
         )
-        return judge(contract, typed, ValidationLevel(level))
+        return judge(contract, typed, wanted)
 
     def _stated_version(self, data: Any, data_type: str) -> str | None:
         """Return the schema version that the first row states, in itself or by its class."""
@@ -164,11 +166,20 @@ def _first_text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _mapping(mapping: Mapping | None, tz: str | None, constants: dict[str, Any]) -> Mapping:
-    mapping = mapping or Mapping()
+def _level(level: ValidationLevel | str) -> ValidationLevel:
+    try:
+        return ValidationLevel(level)
+    except ValueError:
+        raise InvalidInputError(f"level {level!r} is none of {', '.join(ValidationLevel)}") from None
+
+
+def _mapping(given: Any, tz: str | None, constants: dict[str, Any]) -> Mapping:
+    if given is not None and not isinstance(given, Mapping):
+        raise MappingError(f"mapping is a {type(given).__name__}: write Mapping(columns={{'price': 'Close'}})")
+    mapping: Mapping = given or Mapping()
     if constants:
         mapping = replace(mapping, constants={**mapping.constants, **constants})
-    return replace(mapping, tz=tz) if tz is not None else mapping
+    return mapping if tz is None else replace(mapping, tz=tz)
 
 
 def judge(contract: Contract, typed: TypedRows, level: ValidationLevel) -> ValidationResult:

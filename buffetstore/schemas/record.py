@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic_core import PydanticCustomError
 
 from buffetstore.errors import ConfigurationError
@@ -44,7 +45,13 @@ class Record(BaseModel):
         At class creation, where a declaration cannot be kept; the message names class and field.
     """
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid",
+        allow_inf_nan=False,
+        populate_by_name=True,  # columns go by the field's name, whatever aliases it has
+        protected_namespaces=(),  # `model_name` is a word of forecasts
+        arbitrary_types_allowed=True,  # so that our own error names the field
+    )
 
     rules: ClassVar[tuple[Rule, ...]] = ()
     """Rules across columns."""
@@ -106,7 +113,13 @@ def contract_of(model: type[Record]) -> Contract:
     if isinstance(found, Contract):
         return found
     if not model.__pydantic_fields_complete__:
-        model.model_rebuild()
+        try:
+            model.model_rebuild()
+        except PydanticUndefinedAnnotation as error:
+            raise ConfigurationError(
+                f"class {model.__qualname__} has an annotation with the unknown name {error.name!r}; import it at run "
+                "time, not under TYPE_CHECKING"
+            ) from error
     model._contract = _compile(model)  # noqa: SLF001 the class is of this module
     return model._contract  # noqa: SLF001
 

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, StringConstraints, field_validator, 
 from buffetstore.errors import (
     ConfigurationError,
     InvalidInputError,
+    MappingError,
     UnknownDataTypeError,
     UnknownSchemaVersionError,
 )
@@ -323,3 +324,32 @@ def test_now_is_an_argument() -> None:
     assert result.accepted["created_at"].to_pylist() == [now]
     future = SchemaManager().validate_data(bars(1), "market_data", now=now, available_at="2030-01-01T00:00:00Z")
     assert [finding.field for finding in future.errors] == ["available_at"]
+
+
+@pytest.mark.parametrize("nulls", [False, True])
+def test_slices_and_chunks_keep_their_rows_apart(nulls: bool) -> None:
+    rows = bars(100)
+    for day, row in enumerate(rows):
+        row |= {"symbol": f"S{day}", "rsi": None if nulls and day % 2 else float(day), "price": Decimal(day % 5)}
+        row["open"] = row["low"] = None if nulls and day % 3 else row["price"]
+    table = pa.Table.from_pylist(rows)
+    pieces = pa.concat_tables([table.slice(3, 30), table.slice(40, 20), table.slice(70)]).slice(4)
+    result = SchemaManager().validate_data(pieces, "market_data")
+    given = pieces.to_pylist()
+    assert result.rejected == [position for position, row in enumerate(given) if row["price"] == 0]
+    assert result.accepted["symbol"].to_pylist() == [row["symbol"] for row in given if row["price"]]
+
+
+def test_dictionary_encoded_strings_are_strings() -> None:
+    table = pa.Table.from_pylist(bars(4))
+    codes = pa.DictionaryArray.from_arrays(pa.array([0, 1, None, 0]), pa.array(["AAPL", "", "unused"]))
+    result = SchemaManager().validate_data(table.set_column(0, "symbol", codes), "market_data")
+    assert [(f.record_index, f.error_type) for f in result.errors] == [(1, "string_too_short"), (2, "missing")]
+    assert result.accepted.schema.field("symbol").type == pa.string()
+
+
+def test_arguments_that_cannot_be_right() -> None:
+    with pytest.raises(InvalidInputError, match="level 'lenient' is none of strict, warning, disabled"):
+        SchemaManager().validate_data(bars(), "market_data", level="lenient")
+    with pytest.raises(MappingError, match=r"mapping is a dict: write Mapping\(columns="):
+        SchemaManager().validate_data(bars(), "market_data", mapping={"price": "Close"})

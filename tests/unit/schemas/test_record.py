@@ -173,7 +173,7 @@ def test_a_rule_on_an_unknown_column_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "annotation",
-    [dict[str, int], bytes, complex, int | str, Any, Literal[1, 2], Decimal, timedelta, list[bytes]],
+    [dict[str, int], bytes, complex, int | str, Any, Literal[1, 2], Decimal, timedelta, list[bytes], pa.Table],
     ids=str,
 )
 def test_a_type_that_no_column_can_hold_names_class_and_field(annotation: Any) -> None:
@@ -262,3 +262,33 @@ def test_later_versions_only_add_nullable_fields() -> None:
     assert added >= {"open", "market_cap", "rsi"}
     assert all(new.schema.field(name).nullable for name in added)
     assert all(new.schema.field(name) == old.schema.field(name) for name in old.schema.names)
+
+
+def test_a_name_that_cannot_be_resolved_is_named() -> None:
+    class Late(Record, data_type="late", version="1.0.0", key=("timestamp",)):
+        timestamp: Timestamp
+        thing: NowhereToBeFound  # noqa: F821
+
+    with pytest.raises(ConfigurationError, match="Late has an annotation with the unknown name 'NowhereToBeFound'"):
+        contract_of(Late)
+
+
+def test_a_name_that_is_resolved_later_is_found() -> None:
+    class Parent(Record, data_type="parent", version="1.0.0", key=("timestamp",)):
+        timestamp: Timestamp
+        child: LaterChild | None = None
+
+    assert contract_of(Parent).schema.field("child").type == pa.struct([pa.field("name", pa.string(), nullable=False)])
+
+
+class LaterChild(BaseModel):
+    name: str
+
+
+def test_columns_go_by_the_fields_name_not_by_its_alias() -> None:
+    class Aliased(Record, data_type="aliased", version="1.0.0", key=("timestamp",)):
+        timestamp: Timestamp
+        price: Price = Field(alias="Close")
+
+    assert Aliased(timestamp=datetime(2024, 1, 2, tzinfo=UTC), price=1).price == 1
+    assert contract_of(Aliased).schema.names[:2] == ["timestamp", "price"]
