@@ -14,23 +14,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_WIDEST = 2**62
+
+
 def row_codes(tables: Sequence[pa.Table], columns: Sequence[str]) -> list[NDArray[np.int64]]:
     """Return for each table one number a row: equal numbers are equal values in `columns`, across all tables.
 
     The numbers are 0 to n - 1 without gaps, so they can index an array.
     """
     total = sum(table.num_rows for table in tables)
-    codes = np.zeros(total, np.int64)
+    codes, width = np.zeros(total, np.int64), 1
     for name in columns:
         column = pa.chunked_array([chunk for table in tables for chunk in table[name].chunks], tables[0][name].type)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        values = pc.dictionary_encode(column, null_encoding="encode").combine_chunks()
-        values = values.chunk(0) if isinstance(values, pa.ChunkedArray) else values
-        # Codes stay below the number of rows, so the product cannot overflow for tables that fit in memory.
-        codes = codes * max(len(values.dictionary), 1) + values.indices.to_numpy().astype(np.int64)
-        if len(columns) > 1:
+        # In one piece, as dictionaries with nulls in them cannot be joined afterwards.
+        values = pc.dictionary_encode(_whole(column), null_encoding="encode")
+        distinct = max(len(values.dictionary), 1)
+        if distinct == 1:
+            continue  # one value throughout tells no rows apart
+        if width * distinct > _WIDEST:
             codes = _dense(codes)
+            width = total  # below 2**31 in any table that fits in memory, so the product cannot overflow
+        codes = codes * distinct + values.indices.to_numpy().astype(np.int64)
+        width *= distinct
+    if width > 1 and len(columns) > 1:
+        codes = _dense(codes)
     ends = np.cumsum([table.num_rows for table in tables])[:-1]
     return np.split(codes, ends)
 

@@ -66,6 +66,8 @@ def plan_upsert(
     Rows that differ in nothing but `ignore` stay as they are. Of several stored rows with one key the first stays.
     A row whose value in one of `placed_by` changes leaves its file for a new one.
     """
+    if not files:
+        return Plan({}, new, new.num_rows, 0, 0)
     codes_new, *codes_old = row_codes([new, *files], key)
     size = int(max((codes.max() for codes in (codes_new, *codes_old) if len(codes)), default=-1)) + 1
     rows_of = first_rows(codes_new, size)
