@@ -39,7 +39,7 @@ CHUNK = 2_000  # rows taken in at a time: they stay in the CPU's cache, and othe
 MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 _DAY = 86_400_000  # milliseconds
 _REPEATED = {str, datetime}
-_PLAIN_NUMBERS = {float, int, NoneType}
+_NUMBERS = {float, int, np.float64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,10 @@ def _python(array: pa.Array) -> list[Any]:
 
 
 def natural(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
-    """Return Python values as Arrow values of their own type; None where they are mixed or need a closer look."""
+    """Return Python values as Arrow values of their own type; None where they are mixed or need a closer look.
+
+    A numpy float32 that hides among Python's floats is not seen: it counts as its exact value, not as it prints.
+    """
     first = values[0]
     if type(first) in _REPEATED and first == values[-1] and values.count(first) == len(values):
         once = _natural(values[:1], kind)
@@ -223,26 +226,31 @@ def _natural(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
         if pa.types.is_date(kind):  # a datetime's own zone says which day it is
             return pa.array(values) if _types(values) in ({date}, {str}) else None
         first = next((value for value in values if value is not None), None)
-        if isinstance(first, Decimal) and pa.types.is_decimal(kind):
-            return pa.array(values, kind)
-        found = pa.array(values)
+        return pa.nulls(len(values)) if first is None else _like_first(values, first, kind)
     except MISFITS:
         return None
-    return found if _is_plain(values, found, first) else None
 
 
-def _is_plain(values: Sequence[Any], found: pa.Array, first: Any) -> bool:
-    """Tell whether Arrow's reading hides nothing: it takes True for 1 and a float32 for its long decimal."""
-    kind = found.type
-    if pa.types.is_string(kind) or pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind):
-        return True
-    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-        return False
-    numbers = found.to_numpy(zero_copy_only=False)
-    if type(first) in _PLAIN_NUMBERS and not ((numbers == 0) | (numbers == 1)).any():
-        return True
-    kinds = _types(values)
-    return kinds <= _PLAIN_NUMBERS or (len(kinds) == 1 and not kinds & {bool, np.bool_})
+def _like_first(values: Sequence[Any], first: Any, kind: pa.DataType) -> pa.Array | None:
+    # Types are stated where values may be mixed: pyarrow's own guess crashes on numpy.datetime64 among numbers, and
+    # takes True for 1.
+    if isinstance(first, str):
+        found = pa.array(values)
+        return found if pa.types.is_string(found.type) else None
+    if isinstance(first, Decimal):
+        return pa.array(values, kind) if pa.types.is_decimal(kind) else None
+    if type(first) in _NUMBERS:
+        if not _is_number(kind):
+            return None
+        found = pa.array(values, pa.float64())  # refuses integers that a double cannot hold
+        numbers = found.to_numpy(zero_copy_only=False)
+        hides_bools = ((numbers == 0) | (numbers == 1)).any() and not _types(values) <= _NUMBERS
+        return None if hides_bools else found
+    return pa.array(values) if len(_types(values)) == 1 else None
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_decimal(kind) or pa.types.is_floating(kind) or pa.types.is_integer(kind))
 
 
 def _types(values: Sequence[Any]) -> set[type]:
@@ -336,7 +344,7 @@ def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
         array = found
     doubles = array.cast(pa.float64())
     x = doubles.to_numpy(zero_copy_only=False)
-    if doubles.null_count == 0 and np.isfinite(x).all():
+    if np.count_nonzero(~np.isfinite(x)) == doubles.null_count:  # only nulls are not finite
         return _cast(doubles, column.target.type)
     column.note(array, np.flatnonzero(np.isinf(x)), offset)
     return pa.array(x, mask=~np.isfinite(x)).cast(column.target.type)

@@ -96,7 +96,8 @@ def _stamp(
 ) -> pa.Table:
     present = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), table.num_rows)
     if "created_at" in table.column_names:
-        table = replaced(table, "created_at", pc.coalesce(table["created_at"], present))
+        if table["created_at"].null_count:
+            table = replaced(table, "created_at", pc.coalesce(table["created_at"], present))
         _refuse_future(table, "created_at", now, errors)
     if "available_at" not in table.column_names:
         return table
