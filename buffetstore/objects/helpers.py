@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from buffetstore.errors import NotFoundError, PreconditionFailedError
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, OVERWRITE, Attributes, ByteRange, ObjectMeta, ObjectStore
-from buffetstore.resilience.threads import in_thread
+from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -144,14 +144,14 @@ async def upload_file(
         There is no file at `path`.
     """
     try:
-        file = await in_thread(open, path, "rb")
+        file = await in_disk_thread(open, path, "rb")
     except FileNotFoundError:
         raise NotFoundError(f"there is no file {os.fspath(path)!r} to upload", key=key) from None
     try:
         total = os.fstat(file.fileno()).st_size
         return await _send(store, file, total, key, mode, attributes, progress)
     finally:
-        await in_thread(file.close)
+        await in_disk_thread(file.close)
 
 
 async def _send(
@@ -164,14 +164,14 @@ async def _send(
     progress: Callable[[int, int], None] | None,
 ) -> ObjectMeta:
     if total <= FILE_CHUNK_BYTES:  # one request is cheaper than an upload in parts
-        data = await in_thread(file.read)
+        data = await in_disk_thread(file.read)
         meta = await store.put(key, data, mode=mode, attributes=attributes)
         if progress is not None:
             progress(len(data), total)
         return meta
     done = 0
     async with await store.start_upload(key, mode=mode, attributes=attributes) as upload:
-        while chunk := await in_thread(file.read, FILE_CHUNK_BYTES):
+        while chunk := await in_disk_thread(file.read, FILE_CHUNK_BYTES):
             await upload.write(chunk)
             done += len(chunk)
             if progress is not None:
@@ -190,17 +190,17 @@ async def download_file(
     target = Path(path)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     async with await store.get(key) as result:
-        file = await in_thread(part.open, "xb")
+        file = await in_disk_thread(part.open, "xb")
         try:
             done = 0
             async for chunk in result:
-                await in_thread(file.write, chunk)
+                await in_disk_thread(file.write, chunk)
                 done += len(chunk)
                 if progress is not None:
                     progress(done, result.meta.size)
-            await in_thread(_finish, file, part, target)
+            await in_disk_thread(_finish, file, part, target)
         except BaseException:
-            await in_thread(_discard, file, part)
+            await in_disk_thread(_discard, file, part)
             raise
         return result.meta
 

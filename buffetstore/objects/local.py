@@ -51,7 +51,7 @@ from buffetstore.objects.local_files import (
 )
 from buffetstore.objects.local_walk import level, walk
 from buffetstore.objects.ranges import checked_range, coalesce, cut, resolve_range
-from buffetstore.resilience.threads import in_thread
+from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -107,7 +107,7 @@ class LocalStore(ObjectStore):
     ) -> ObjectMeta:
         path = self._path(key)
         _check_attributes(key, attributes)
-        return await in_thread(self._put, key, path, data, mode)
+        return await in_disk_thread(self._put, key, path, data, mode)
 
     async def start_upload(
         self, key: str, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
@@ -116,7 +116,7 @@ class LocalStore(ObjectStore):
         _check_attributes(key, attributes)
         upload = _LocalUpload(self._root, key, path, mode)
         try:
-            await in_thread(upload.open, self._new_file)
+            await in_disk_thread(upload.open, self._new_file)
         except BaseException:
             await upload.abort()
             raise
@@ -133,7 +133,7 @@ class LocalStore(ObjectStore):
         path = self._path(key)
         body = _Body(self._root, key, create=self._create)
         try:
-            meta = await in_thread(body.open, path, range, if_match, head)
+            meta = await in_disk_thread(body.open, path, range, if_match, head)
         except BaseException:
             body.close()
             raise
@@ -143,25 +143,25 @@ class LocalStore(ObjectStore):
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
     ) -> list[bytes]:
         path = self._path(key)
-        return await in_thread(self._get_ranges, key, path, ranges, if_match)
+        return await in_disk_thread(self._get_ranges, key, path, ranges, if_match)
 
     async def delete(self, keys: Sequence[str]) -> None:
         paths = [(key, self._path(key)) for key in keys]
-        await in_thread(self._delete, paths)
+        await in_disk_thread(self._delete, paths)
 
     async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
         found = walk(self._root, prefix, after, create=self._create)
-        while page := await in_thread(self._page, found, prefix):
+        while page := await in_disk_thread(self._page, found, prefix):
             for meta in page:
                 yield meta
 
     async def list_prefixes(self, prefix: str = "") -> Listing:
         if prefix and not prefix.endswith("/"):
             raise InvalidInputError(f"prefix {prefix!r} must be empty or end with '/'", key=prefix)
-        return await in_thread(self._level, prefix)
+        return await in_disk_thread(self._level, prefix)
 
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
-        return await in_thread(self._copy, source, self._path(source), target, self._path(target), mode)
+        return await in_disk_thread(self._copy, source, self._path(source), target, self._path(target), mode)
 
     async def aclose(self) -> None:
         """Nothing is held between calls."""
@@ -267,7 +267,7 @@ class _Body:
 
     async def chunks(self) -> AsyncIterator[Data]:
         while self._at < self.range[1]:
-            chunk = self._first or await in_thread(self._next, min(self._at + CHUNK_BYTES, self.range[1]))
+            chunk = self._first or await in_disk_thread(self._next, min(self._at + CHUNK_BYTES, self.range[1]))
             self._first = b""
             self._at += len(chunk)
             yield chunk
@@ -277,7 +277,7 @@ class _Body:
         """Return what is left, read at one go: nothing is copied."""
         end = self.range[1]
         try:
-            return self._first if self._at + len(self._first) == end else await in_thread(self._next, end)
+            return self._first if self._at + len(self._first) == end else await in_disk_thread(self._next, end)
         finally:
             self._at = end
             self.close()
@@ -322,14 +322,14 @@ class _LocalUpload(Upload):
             self._file = new_file()
 
     async def write(self, data: Data) -> None:
-        await in_thread(self._write, data)
+        await in_disk_thread(self._write, data)
 
     async def complete(self) -> ObjectMeta:
-        return await in_thread(self._place)
+        return await in_disk_thread(self._place)
 
     async def abort(self) -> None:
         if self._file is not None:
-            await in_thread(self._file.discard)
+            await in_disk_thread(self._file.discard)
 
     def _write(self, data: Data) -> None:
         assert self._file is not None, "an upload is given out open"

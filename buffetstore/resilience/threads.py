@@ -1,4 +1,4 @@
-"""CPU and disk work off the event loop, in one bounded pool of threads."""
+"""CPU and disk work off the event loop, in two bounded pools of threads."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
-from typing import ParamSpec, TypeVar, TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,19 +16,33 @@ T = TypeVar("T")
 
 
 @cache
-def _pool() -> ThreadPoolExecutor:
-    # Encode, hash and disk calls release the GIL, so a few more threads than cores keep cores and disk busy.
-    return ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 4, thread_name_prefix="buffetstore")
+def _cpu_pool() -> ThreadPoolExecutor:
+    # No more threads than cores: further ones would only queue for the interpreter lock before the event loop.
+    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix="buffetstore-cpu")
+
+
+@cache
+def _disk_pool() -> ThreadPoolExecutor:
+    # These wait for the disk, mostly for fsync.
+    return ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 8, thread_name_prefix="buffetstore-disk")
 
 
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run `function` in the pool and return its answer.
+    """Run `function`, which computes, in a thread and return its answer.
 
     A thread cannot be stopped half way: when the caller is cancelled, the work is awaited to its end first and
     only then is `CancelledError` raised, so that nothing lands after the caller has gone on.
     """
-    loop = asyncio.get_running_loop()
-    future = loop.run_in_executor(_pool(), partial(function, *args, **kwargs))
+    return await _settled(_cpu_pool(), partial(function, *args, **kwargs))
+
+
+async def in_disk_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `function`, which waits for the disk, in a thread; as `in_thread` does."""
+    return await _settled(_disk_pool(), partial(function, *args, **kwargs))
+
+
+async def _settled(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
+    future = asyncio.get_running_loop().run_in_executor(pool, call)
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:

@@ -13,7 +13,7 @@ from gcloud.aio.auth import Token
 from gcloud.aio.auth.token import Type
 
 from buffetstore.errors import AuthenticationError, StorageError, UnavailableError
-from buffetstore.resilience.threads import in_thread
+from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +82,7 @@ class Credentials:
     async def _refresh(self) -> None:
         try:
             if self._source is None:
-                self._source = await in_thread(self._open)
+                self._source = await in_disk_thread(self._open)
             answer = await self._source.refresh(timeout=_TIMEOUT_SECONDS)
         except StorageError:
             raise

@@ -20,7 +20,7 @@ from botocore.handlers import add_expect_header
 from buffetstore.errors import ConfigurationError, UnsupportedOperationError
 from buffetstore.objects.s3.errors import Call, mapped
 from buffetstore.objects.s3.transfer import while_taken
-from buffetstore.resilience.threads import in_thread
+from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -118,7 +118,7 @@ class S3Connection:
             if self._closed:
                 raise UnsupportedOperationError(f"the store {self.url} is closed: open it again")
             if self._client is None:
-                session = await in_thread(_read_session, own_keys=self._options.access_key is not None)
+                session = await in_disk_thread(_read_session, own_keys=self._options.access_key is not None)
                 try:
                     client = await self._stack.enter_async_context(self._new_client(session))
                 except ValueError as error:  # botocore's own check of an endpoint
@@ -166,7 +166,7 @@ class _ChainedKeys(AioCredentials):  # type: ignore[misc]  # it has no types
 
     async def get_frozen_credentials(self) -> Any:
         if isinstance(self._found, RefreshableCredentials) and self._found.refresh_needed():
-            return await in_thread(self._found.get_frozen_credentials)
+            return await in_disk_thread(self._found.get_frozen_credentials)
         return self._found.get_frozen_credentials()
 
 
