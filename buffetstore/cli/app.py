@@ -58,3 +58,6 @@ def run(arguments: list[str] | None = None) -> Any:
         app(arguments)
     except StorageError as error:
         sys.exit(report_error(error, as_json="--json" in arguments))
+    except OSError as error:  # of the user's own files: a full disk, no right to write
+        failure = StorageError(f"{error.filename or 'the output'}: {error.strerror or error}")
+        sys.exit(report_error(failure, as_json="--json" in arguments))

@@ -29,8 +29,9 @@ def ls(
         out.print("nothing is stored here yet; see: buffetstore ingest --help")
         return
     table = Table("data type", "rows", "files", "size", "from", "to", "version", box=None, padding=(0, 2))
-    for column in table.columns[1:4]:
-        column.justify = "right"
+    for column in table.columns:
+        column.no_wrap = True
+        column.justify = "right" if column.header in {"rows", "files", "size"} else "left"
     for each in found:
         start, end = (f"{moment:%Y-%m-%d}" if moment else "" for moment in (each.start, each.end))
         counts = (f"{each.rows:,}", f"{each.files:,}", human_bytes(each.bytes))

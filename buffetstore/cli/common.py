@@ -43,7 +43,9 @@ Store = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
 
-out = Console()
+# A pipe has no width: what is not read on a screen is not cut to one.
+_WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
+out = Console(width=_WIDTH)
 err = Console(stderr=True)
 
 

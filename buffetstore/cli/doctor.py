@@ -43,6 +43,8 @@ async def _checked(url: str | None, as_json: bool) -> list[Check]:
 
 def _show(check: Check) -> None:
     took = f" [dim]{check.milliseconds:.0f} ms[/]" if check.milliseconds else ""
-    out.print(f"  {_MARKS[check.outcome]} {check.name:<16} {escape(check.detail)}{took}", highlight=False)
+    out.print(
+        f"  {_MARKS[check.outcome]} {check.name:<16} {escape(check.detail)}{took}", highlight=False, soft_wrap=True
+    )
     if check.mend:
-        out.print(f"    [yellow]→ {escape(check.mend)}[/]", highlight=False)
+        out.print(f"    [yellow]→ {escape(check.mend)}[/]", highlight=False, soft_wrap=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from buffetstore.query import QueryAnswer
 
 _SHOWN_ROWS = 50
+_BOOKKEEPING = {"created_at", "available_at", "version"}
 _OPERATORS = {">=": "gte", ">": "gt", "<=": "lte", "<": "lt", "!=": "ne"}
 _FILTER = re.compile(r"^\s*([^<>=!\s]+)\s*(>=|<=|!=|==|=|>|<)\s*(.*?)\s*$")
 
@@ -99,7 +100,7 @@ async def _query(
         if as_json:
             print_json(facts | {"records": await in_thread(answer.to_pylist)})
             return
-        _show(answer)
+        _show(answer, chosen=wanted.columns is not None)
         err.print(f"[dim]{_in_words(facts)}[/]")
 
 
@@ -150,22 +151,52 @@ def _in_words(facts: dict[str, Any]) -> str:
     )
 
 
-def _show(answer: QueryAnswer) -> None:
+def _show(answer: QueryAnswer, *, chosen: bool) -> None:
+    """Print the first rows; unless columns were chosen, what is the same in all of them is said once."""
     rows = answer.table.slice(0, _SHOWN_ROWS).to_pylist()
-    # A column without any value says nothing; all of them are in --json and --out.
-    names = [name for name in answer.table.column_names if any(row[name] is not None for row in rows)]
+    if not rows:
+        return
+    names = list(answer.table.column_names)
+    if not chosen:
+        names, once = _telling(names, rows)
+        if once:
+            out.print(f"[dim]{escape(once)}[/]")
+    texts = {name: [cell(row[name]) for row in rows] for name in names}
+    shown = _fitting(texts)
     table = Table(box=None, header_style="bold", padding=(0, 1))
-    for name in names:
-        numeric = any(isinstance(row[name], int | float) or hasattr(row[name], "as_tuple") for row in rows)
-        table.add_column(escape(name), justify="right" if numeric else "left", no_wrap=True)
-    for row in rows:
-        table.add_row(*(escape(cell(row[name])) for name in names))
-    if rows:
-        out.print(table)
+    for name in shown:
+        table.add_column(escape(name), justify="left" if isinstance(rows[0][name], str) else "right", no_wrap=True)
+    for number in range(len(rows)):
+        table.add_row(*(escape(texts[name][number]) for name in shown))
+    out.print(table)
+    if len(shown) < len(names):
+        err.print(f"[dim]no room for {escape(', '.join(names[len(shown) :]))}; choose with --columns[/]")
     if len(answer.table) > len(rows):
-        err.print(
-            f"[dim]the first {len(rows)} of {len(answer.table):,} rows; --limit, --out FILE or --json give more[/]"
-        )
+        err.print(f"[dim]the first {len(rows)} of {len(answer.table):,} rows; --out FILE or --json give all[/]")
+
+
+def _telling(names: list[str], rows: list[dict[str, Any]]) -> tuple[list[str], str]:
+    """Return the columns that tell rows apart, and the others in a line; bookkeeping and empty columns are neither."""
+    telling, once = [], []
+    for name in names:
+        first = rows[0][name]
+        if name in _BOOKKEEPING or all(row[name] is None for row in rows):
+            continue
+        if len(rows) > 1 and all(row[name] == first for row in rows):
+            once.append(f"{name} {cell(first)}")
+        else:
+            telling.append(name)
+    return telling, ", ".join(once)
+
+
+def _fitting(texts: dict[str, list[str]]) -> list[str]:
+    room, shown = out.width, []
+    for name, cells in texts.items():
+        room -= max(len(text) for text in (name, *cells)) + 2
+        if room < 0 and shown:
+            break
+        shown.append(name)
+    return shown
 
 
 def cell(value: Any) -> str:

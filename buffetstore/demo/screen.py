@@ -38,6 +38,7 @@ class Screen:
                 title="[bold]buffetstore[/]",
                 border_style="cyan",
                 padding=(1, 2),
+                expand=False,
             )
         )
 
@@ -163,7 +164,7 @@ class Screen:
         lines = "\n".join(f"[magenta]{escape(command)}[/]" for command in commands)
         text = f"Done in {seconds:.1f} s; run it again, and everything is unchanged. Go on with\n\n{lines}"
         self._console.print()
-        self._console.print(Panel(text, border_style="cyan", padding=(1, 2)), highlight=False)
+        self._console.print(Panel(text, border_style="cyan", padding=(1, 2), expand=False), highlight=False)
 
 
 def size(number: float) -> str:
