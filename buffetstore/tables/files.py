@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError, StorageError
 from buffetstore.objects.base import CREATE, Attributes
+from buffetstore.objects.keys import checked_key
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile
 from buffetstore.tables.commit import unhurried
@@ -109,8 +110,9 @@ async def write_parts(
             encoded = await in_thread(formatter.encode, part.table)
             name = f"{part.stem}-{uuid.uuid4()}.parquet"
             inside = f"{part.directory}/{name}" if part.directory else name
-            written.append(join(path, inside))
-            await store.put(join(path, inside), encoded.data, mode=CREATE, attributes=_PARQUET)
+            key = checked_key(join(path, inside))
+            written.append(key)
+            await store.put(key, encoded.data, mode=CREATE, attributes=_PARQUET)
         now = time.time_ns() // 1_000_000
         return AddFile(
             inside, encoded.size, now, part.partition_values, part.tags, encoded.statistics, data_change=True

@@ -99,7 +99,7 @@ class DeltaTable(TableView):
             A column's type is not one of Delta's.
         """
         unknown = [column for column in partition_by if column not in schema.names]
-        if unknown or set(partition_by) == set(schema.names):
+        if unknown or (partition_by and set(partition_by) == set(schema.names)):
             raise InvalidInputError(f"partition_by {list(partition_by)} must name some of {', '.join(schema.names)}")
         metadata = Metadata(
             str(uuid.uuid4()),

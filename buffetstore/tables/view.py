@@ -87,6 +87,8 @@ class TableView:
         """Return the rows of `files`, which are some of `self.files()`, in their order."""
         snapshot = self._snapshot
         tables = [table async for table in self._read(snapshot, files, columns, predicate, fetch)]
+        if not projected(snapshot, columns).names:  # tables without columns lose their rows when joined
+            return pa.table({"": pa.nulls(sum(table.num_rows for table in tables))}).select([])
         return pa.concat_tables(tables) if tables else projected(snapshot, columns).empty_table()
 
     def files_for(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
