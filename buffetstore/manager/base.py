@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import warnings
+from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from buffetstore.caching import LRUCache
@@ -18,11 +20,12 @@ from buffetstore.objects.open import open_store
 from buffetstore.objects.wrappers.retry import DEFAULT_POLICY
 from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
 from buffetstore.resilience.retry import RetryPolicy
+from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import DataStorage, LakeStorage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Mapping
+    from collections.abc import AsyncGenerator, Generator, Mapping
 
     import pyarrow as pa
     from prometheus_client import CollectorRegistry
@@ -102,6 +105,7 @@ class StorageManager(DataStorage):
         self._hook = fan_out([self.metrics] if self._prometheus is None else [self.metrics, self._prometheus])
         self._store: ObjectStore | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = asyncio.Lock()
 
     @classmethod
     def open(cls, where: str | GCSConfig | S3Config, **options: Any) -> Self:
@@ -113,36 +117,39 @@ class StorageManager(DataStorage):
         return self._started().__await__()
 
     async def _started(self) -> Self:
-        self._storage()
+        await self._storage()
         return self
 
     async def __aenter__(self) -> Self:
         return await self
 
-    # Neither of these waits for anything: opening a store connects to nothing, the first request does.
-    def _storage(self) -> LakeStorage:
+    async def _storage(self) -> LakeStorage:
         loop = asyncio.get_running_loop()
-        if self._closed:
-            raise UnsupportedOperationError(f"the manager of {self.url} is closed: open another one")
-        if self._lake is None:
-            self._store = open_store(self.url, hook=self._hook, retry=self._retry, **self._options)
-            self._lake = LakeStorage(
-                self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
-            )
-            self._loop = loop
-            self.metrics.watch_cache("files", lambda: asdict(self._cache.stats()))
-        elif self._loop is not loop:
+        if self._loop is not None and self._loop is not loop:
             raise UnsupportedOperationError(
                 f"the manager of {self.url} belongs to another event loop: open one for each loop, or use "
                 "buffetstore.sync, which may be called from any"
             )
-        return self._lake
+        self._loop = loop
+        async with self._starting:
+            if self._closed:
+                raise UnsupportedOperationError(f"the manager of {self.url} is closed: open another one")
+            if self._lake is None:
+                # In a thread: it imports the client library. Nothing connects before the first request.
+                self._store = await in_thread(
+                    partial(open_store, self.url, hook=self._hook, retry=self._retry, **self._options)
+                )
+                self._lake = LakeStorage(
+                    self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
+                )
+                cache = self._cache  # not self: the metrics would keep a forgotten manager alive
+                self.metrics.watch_cache("files", lambda: asdict(cache.stats()))
+            return self._lake
 
-    @property
-    def store(self) -> ObjectStore:
-        """The object store, with its wrappers; for what is not about data types."""
-        self._storage()
-        assert self._store is not None
+    async def object_store(self) -> ObjectStore:
+        """Return the object store, with its wrappers: for what is not about data types."""
+        await self._storage()
+        assert self._store is not None, "it is opened with the storage"
         return self._store
 
     async def store_data(
@@ -159,7 +166,7 @@ class StorageManager(DataStorage):
         tz: str | None = None,
         **constants: Any,
     ) -> StoreResult:
-        return await self._storage().store_data(
+        return await (await self._storage()).store_data(
             data_type,
             data,
             version=version,
@@ -173,10 +180,12 @@ class StorageManager(DataStorage):
         )
 
     async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
-        return await self._storage().retrieve_data(query)
+        return await (await self._storage()).retrieve_data(query)
 
-    def scan(self, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
-        return self._storage().scan(query)
+    async def scan(self, query: DataQuery | QueryPlan) -> AsyncGenerator[pa.RecordBatch, None]:
+        async with aclosing((await self._storage()).scan(query)) as batches:
+            async for batch in batches:
+                yield batch
 
     async def delete_data(
         self,
@@ -185,16 +194,16 @@ class StorageManager(DataStorage):
         filters: Mapping[str, Any] | None = None,
         date_range: Mapping[str, Any] | None = None,
     ) -> DeleteResult:
-        return await self._storage().delete_data(data_type, filters=filters, date_range=date_range)
+        return await (await self._storage()).delete_data(data_type, filters=filters, date_range=date_range)
 
     async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
-        return await self._storage().validate(data, data_type, version, **options)
+        return await (await self._storage()).validate(data, data_type, version, **options)
 
     async def list_data_types(self) -> list[str]:
-        return await self._storage().list_data_types()
+        return await (await self._storage()).list_data_types()
 
     async def describe(self, data_type: str) -> DataTypeDescription:
-        return await self._storage().describe(data_type)
+        return await (await self._storage()).describe(data_type)
 
     async def table(self, data_type: str) -> DeltaTable:
         """Return the Delta table of a data type: its stored rows, beneath contract and revisions.
@@ -204,11 +213,12 @@ class StorageManager(DataStorage):
         UnknownDataTypeError, TableNotFoundError
             There is no such contract; nothing was stored under it.
         """
-        return await self._storage().table(data_type)
+        return await (await self._storage()).table(data_type)
 
     async def aclose(self) -> None:
-        self._closed = True
-        lake, store, self._lake, self._store = self._lake, self._store, None, None
+        async with self._starting:
+            self._closed = True
+            lake, store, self._lake, self._store = self._lake, self._store, None, None
         if self._prometheus is not None:
             self._prometheus.close()
         try:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
 
 from buffetstore.errors import InvalidInputError, MissingDependencyError
+from buffetstore.resilience.threads import give_way
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -77,12 +76,10 @@ class QueryAnswer:
         This takes some 5 microseconds a row and holds the interpreter: of more than a few thousand rows call it as
         ``await asyncio.to_thread(answer.to_pylist)``, or stay with `table`.
         """
-        on_loop = asyncio._get_running_loop() is not None  # noqa: SLF001 the public one raises instead of answering
         rows: list[dict[str, Any]] = []
         for start in range(0, self.table.num_rows, _CHUNK_ROWS):
             rows += self.table.slice(start, _CHUNK_ROWS).to_pylist()
-            if not on_loop:
-                time.sleep(0)  # in a thread, this lets the event loop have its turn
+            give_way()
         return rows
 
     def to_pandas(self, decimals: Decimals = "float") -> pd.DataFrame:

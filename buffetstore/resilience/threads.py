@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -39,6 +40,12 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
 async def in_disk_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function`, which waits for the disk, in a thread; as `in_thread` does."""
     return await _settled(_disk_pool(), partial(function, *args, **kwargs))
+
+
+def give_way() -> None:
+    """Let another thread run, the event loop's above all; on the loop itself, which may not sleep, do nothing."""
+    if asyncio._get_running_loop() is None:  # noqa: SLF001 the public one raises instead of answering
+        time.sleep(0)
 
 
 async def _settled(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:

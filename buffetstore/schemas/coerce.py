@@ -5,7 +5,6 @@ Both ways give the same verdict; `buffetstore.schemas.values` is the oracle.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.resilience.threads import give_way
 from buffetstore.schemas import values as one
 from buffetstore.schemas.rounding import relabelled, round_floats
 from buffetstore.schemas.timestamps import (
@@ -179,7 +179,7 @@ class Column:
         pieces = []
         for start in range(0, len(array), CHUNK):
             pieces.append(self._by_value(_python(array.slice(start, CHUNK)), offset + start))
-            time.sleep(0)
+            give_way()
         return pa.concat_arrays(pieces)
 
     def _by_value(self, values: Sequence[Any], offset: int) -> pa.Array:

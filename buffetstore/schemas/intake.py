@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping as Fields
 from dataclasses import dataclass
 from operator import itemgetter
@@ -12,6 +11,7 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from buffetstore.errors import InvalidInputError
+from buffetstore.resilience.threads import give_way
 from buffetstore.schemas.coerce import CHUNK, Column, Target
 from buffetstore.schemas.complete import complete
 from buffetstore.schemas.findings import Findings
@@ -201,7 +201,7 @@ class _Intake:
                 continue
             for start in range(0, len(values), CHUNK):
                 column.add_values(values[start : start + CHUNK])
-                time.sleep(0)
+                give_way()
         used = set(self._wanted.values())
         return _Extracted(made, list(source.columns), {name: 0 for name in source.columns if name not in used})
 
@@ -228,7 +228,7 @@ class _Intake:
                     made[name].add_values(found)
             for name in made.keys() - {name for column in values for name in fields[column]}:
                 made[name].add_nulls(len(chunk))
-            time.sleep(0)
+            give_way()
         return _Extracted(made, [*seen, *strays], strays)
 
 

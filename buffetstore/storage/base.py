@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from buffetstore.schemas.result import ValidationLevel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
     from datetime import datetime
     from types import TracebackType
 
@@ -177,7 +177,7 @@ class DataStorage(ABC):
         """
 
     @abstractmethod
-    def scan(self, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
+    def scan(self, query: DataQuery | QueryPlan) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield the rows that the query asks for in batches, never more of them in memory than a few files' worth.
 
         Batches come in order of time bucket, and in order of key within a file. Raises as `retrieve_data` does.

@@ -30,7 +30,7 @@ from buffetstore.tables import DeltaTable
 from buffetstore.tables.concurrency import gather
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
     from buffetstore.caching import LRUCache
     from buffetstore.objects.base import ObjectStore
@@ -142,7 +142,7 @@ class LakeStorage(DataStorage):
             counts.update(counts_of(answer))
             return replace(answer, seconds=time.perf_counter() - started)
 
-    async def scan(self, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
+    async def scan(self, query: DataQuery | QueryPlan) -> AsyncGenerator[pa.RecordBatch, None]:
         plan = self._optimizer.optimize(query)
         with observed(self._hook, "storage.scan", plan.data_type) as counts:
             bound, snapshot = await self._bound(plan)
