@@ -190,7 +190,8 @@ def _telling(names: list[str], rows: list[dict[str, Any]]) -> tuple[list[str], s
 
 
 def _fitting(texts: dict[str, list[str]]) -> list[str]:
-    room, shown = out.width, []
+    room = out.width
+    shown: list[str] = []
     for name, cells in texts.items():
         room -= max(len(text) for text in (name, *cells)) + 2
         if room < 0 and shown:
