@@ -230,7 +230,7 @@ class UnsupportedError(StorageError):
 
 
 class UnsupportedOperationError(UnsupportedError):
-    """This store or data type does not offer the operation."""
+    """The store or data type does not offer the operation."""
 
     code = "unsupported_operation"
 

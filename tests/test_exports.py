@@ -1,4 +1,4 @@
-"""What is public is exported, sorted, and importable; what is exported belongs to us."""
+"""What is public is exported, once, and importable; what is exported belongs to us."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ PACKAGES = sorted(
 
 
 @pytest.mark.parametrize("name", PACKAGES)
-def test_exported_names_are_sorted_and_there(name: str) -> None:
+def test_exported_names_are_there(name: str) -> None:
     module = importlib.import_module(name)
-    assert list(module.__all__) == sorted(module.__all__)
+    assert len(module.__all__) == len(set(module.__all__))  # their order is ruff's business (RUF022)
     assert [exported for exported in module.__all__ if not hasattr(module, exported)] == []
 
 

@@ -48,8 +48,12 @@ class GCSServer:
 
     Examples
     --------
-    >>> async with GCSServer(buckets=["lake"]) as server:  # doctest: +SKIP
-    ...     store = GCSStore("lake", api_root=server.url)
+    >>> from buffetstore.objects.gcs import GCSStore
+    >>> async def example() -> int:
+    ...     async with GCSServer(buckets=["lake"]) as server, GCSStore("lake", api_root=server.url) as store:
+    ...         return (await store.put("key", b"bytes")).size
+    >>> asyncio.run(example())
+    5
     """
 
     def __init__(
