@@ -241,8 +241,10 @@ def to_bool(value: Any) -> bool | None:
         return None
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    if isinstance(value, str) and value.strip().lower() in {"true", "false"}:
-        return value.strip().lower() == "true"
+    if isinstance(value, str):
+        if value.strip().lower() in {"true", "false"}:
+            return value.strip().lower() == "true"
+        raise UnfitValueError("bool_parsing", value, "is neither true nor false")
     raise UnfitValueError("bool_type", value, f"is {_a(value)}, not a bool")
 
 

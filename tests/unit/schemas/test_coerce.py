@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from buffetstore.schemas.coerce import Column, Target, natural
+from buffetstore.schemas.coerce import Column, Target
 from buffetstore.schemas.findings import Findings
+from buffetstore.schemas.natural import natural
 
 MICROSECONDS = pa.timestamp("us", "UTC")
 NEW_YORK = "America/New_York"
@@ -89,3 +90,10 @@ def test_findings_keep_their_rows_across_pieces():
     column.add_array(pa.array([2.5, 3.0]))
     assert column.finish().to_pylist() == [1, 2, None, None, None, None, None, 3]
     assert errors.rows.tolist() == [2, 3, 6]
+
+
+@pytest.mark.parametrize("text", ["2.2e-311", f"0.{'0' * 60}1", f"1.{'0' * 40}1"])
+def test_digits_that_arrow_would_lose_are_found(text):
+    made, errors = coerce(pa.array(["1.5", text]), pa.decimal128(22, 2))
+    assert made == [Decimal("1.5"), None]
+    assert errors == [("decimal_max_places", 1)]
