@@ -146,10 +146,17 @@ class StorageManager(DataStorage):
                 self.metrics.watch_cache("files", lambda: asdict(cache.stats()))
             return self._lake
 
-    async def object_store(self) -> ObjectStore:
-        """Return the object store, with its wrappers: for what is not about data types."""
-        await self._storage()
-        assert self._store is not None, "it is opened with the storage"
+    @property
+    def store(self) -> ObjectStore:
+        """The object store with its wrappers, for what is not about data types.
+
+        Raises
+        ------
+        UnsupportedOperationError
+            The manager has not started, or is closed.
+        """
+        if self._store is None:
+            raise UnsupportedOperationError(f"{self!r} has no store: await the manager, or enter it, first")
         return self._store
 
     async def store_data(

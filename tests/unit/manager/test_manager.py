@@ -183,4 +183,6 @@ async def test_the_table_beneath() -> None:
         await storage.store_data("market_data", bars())
         table = await storage.table("market_data")
         assert (await table.to_arrow(["symbol"])).num_rows == 10
-        assert (await storage.object_store()).url.startswith("memory:")
+        assert storage.store.url.startswith("memory:")
+    with pytest.raises(UnsupportedError, match="has no store"):
+        _ = storage.store
