@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.log import Checkpoint
 
+_PIECE = 65_536  # rows at a time: the statistics of all files as one text could be gigabytes
 _WANTED = (
     "txn",
     "metaData",
@@ -86,7 +87,12 @@ def _parse(parts: Sequence[bytes], path: str, where: str) -> State:
     check_readable(known, about, path)
     schema = schema_from_json(about.schema_string)
     txns = [Txn.from_json(body) for table in tables for body in _valid(table, "txn").to_pylist()]
-    files = [_files(table, schema, about.partition_columns, path) for table in tables if "add" in table.column_names]
+    files = [
+        _files(table.slice(at, _PIECE), schema, about.partition_columns, path)
+        for table in tables
+        if "add" in table.column_names
+        for at in range(0, table.num_rows, _PIECE)
+    ]
     return State(
         known,
         about,

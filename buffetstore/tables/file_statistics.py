@@ -79,20 +79,23 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
 
 
 def _read(texts: Any, layout: pa.Schema) -> pa.Table:
-    # Inside JSON a raw line break is white space, so each text becomes one line.
-    lines = pc.replace_substring(pc.fill_null(texts, "{}"), "\n", " ").to_pylist()
-    data = "\n".join(line or "{}" for line in lines).encode()
-    if not lines:
+    if not len(texts):
         return layout.empty_table()
+    # Inside JSON a raw line break is white space, so each text becomes one line.
+    lines = pc.replace_substring(pc.fill_null(texts, "{}"), "\n", " ")
+    lines = pc.if_else(pc.equal(lines, ""), "{}", lines).cast(pa.large_string())
+    lines = lines.combine_chunks() if isinstance(lines, pa.ChunkedArray) else lines
+    whole = pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines)
+    data = pc.binary_join(whole, pa.scalar("\n", pa.large_string()))[0].as_buffer()
     try:
         found = pyarrow.json.read_json(
             pa.BufferReader(data),
-            read_options=pyarrow.json.ReadOptions(block_size=len(data) + 1, use_threads=False),
+            read_options=pyarrow.json.ReadOptions(block_size=data.size + 1, use_threads=False),
             parse_options=pyarrow.json.ParseOptions(explicit_schema=layout, unexpected_field_behavior="ignore"),
         )
     except pa.ArrowInvalid:
-        return _read_singly(lines, layout)
-    return found if found.num_rows == len(lines) else _read_singly(lines, layout)
+        return _read_singly(lines.to_pylist(), layout)
+    return found if found.num_rows == len(lines) else _read_singly(lines.to_pylist(), layout)
 
 
 def _read_singly(lines: list[str], layout: pa.Schema) -> pa.Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.tables.actions import AddFile, RemoveFile, decode_path
+from buffetstore.tables.actions import AddFile, RemoveFile, decode_path, encode_path
 from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 STRINGS = pa.map_(pa.string(), pa.string())
+_PIECE = 4096
 FIXED = pa.schema(
     [
         ("path", pa.string()),
@@ -49,8 +50,19 @@ def from_actions(
     adds: Sequence[AddFile], versions: Sequence[int | None], schema: pa.Schema, partition_columns: Sequence[str]
 ) -> pa.Table:
     """Return the files that the actions add."""
+    # Making arrays of Python objects holds the interpreter, so it is done in pieces that others can run between.
+    pieces = [
+        _from_piece(adds[at : at + _PIECE], versions[at : at + _PIECE], schema, partition_columns)
+        for at in range(0, max(len(adds), 1), _PIECE)
+    ]
+    return pa.concat_tables(pieces)
+
+
+def _from_piece(
+    adds: Sequence[AddFile], versions: Sequence[int | None], schema: pa.Schema, partition_columns: Sequence[str]
+) -> pa.Table:
     raw = {
-        "log_path": pa.array([add.to_json()["add"]["path"] for add in adds], pa.string()),
+        "log_path": pa.array([add.log_path or encode_path(add.path) for add in adds], pa.string()),
         "size": pa.array([add.size for add in adds], pa.int64()),
         "modification_time": pa.array([add.modification_time for add in adds], pa.int64()),
         "partition_values": pa.array([list(add.partition_values.items()) for add in adds], STRINGS),

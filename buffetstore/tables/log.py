@@ -197,11 +197,15 @@ async def _beside(store: ObjectStore, path: str) -> str:
 
 
 async def read_entries(store: ObjectStore, path: str, commits: Sequence[ObjectMeta]) -> list[Entry]:
-    """Return the entries, read in parallel and parsed in threads."""
+    """Return the entries, read in parallel and parsed in a thread."""
+    # Parsing holds the interpreter: several threads of it would be no quicker and starve the event loop.
+    parsing = asyncio.Semaphore(1)
 
     async def read(meta: ObjectMeta) -> Entry:
         version = int(meta.key.rsplit("/", 1)[-1].removesuffix(".json"))
-        return await in_thread(parse_entry, await get_bytes(store, meta.key), path, version)
+        data = await get_bytes(store, meta.key)
+        async with parsing:
+            return await in_thread(parse_entry, data, path, version)
 
     return await gather([lambda meta=meta: read(meta) for meta in commits])  # type: ignore[misc]
 
