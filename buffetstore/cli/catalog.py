@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from buffetstore.cli.common import Json, Store, human_bytes, manager, out, print_json, run
+from buffetstore.cli.common import Json, Store, counted, human_bytes, manager, out, print_json, run
 
 if TYPE_CHECKING:
     from buffetstore.storage import DataTypeDescription
@@ -51,7 +51,8 @@ def describe(
         return
     out.print(f"[bold]{escape(found.data_type)}[/] {found.schema_version}  [dim]{escape(found.url)}[/]")
     out.print(
-        f"{found.rows:,} rows in {found.files} files, {human_bytes(found.bytes)}, table version {found.table_version}; "
+        f"{counted(found.rows, 'row')} in {counted(found.files, 'file')}, {human_bytes(found.bytes)}, "
+        f"table version {found.table_version}; "
         f"{found.start} to {found.end}"
     )
     out.print(f"key: {', '.join(found.key)}; event time: {found.event_time}; revisions: {found.revisions}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from buffetstore.config import GCSConfig, store_options_from_environment
 from buffetstore.errors import ConfigurationError, InvalidInputError, SchemaValidationError, StorageError
@@ -56,14 +56,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 def manager(url: str | None, **options: Any) -> StorageManager:
     """Return the manager of `url`, or of the environment's bucket; enter it."""
-    if url is None and os.environ.get(_BUCKET):
+    if not url and os.environ.get(_BUCKET):
         return GCSStorageManager(GCSConfig.from_environment(), **options)
     return StorageManager.open(store_url(url), **options)
 
 
 def object_store(url: str | None) -> ObjectStore:
     """Return the bare store of `url`, or of the environment's bucket."""
-    if url is None and os.environ.get(_BUCKET):
+    if not url and os.environ.get(_BUCKET):
         config = GCSConfig.from_environment()
         return open_store(config.url, **config.store_options())
     url = store_url(url)
@@ -120,7 +120,7 @@ def progress(*, as_json: bool = False) -> Iterator[Progress]:
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn(),
         TextColumn("{task.fields[note]}"),
         TimeElapsedColumn(),
         console=err,
@@ -128,6 +128,11 @@ def progress(*, as_json: bool = False) -> Iterator[Progress]:
         disable=as_json or not err.is_terminal,
     ) as bars:
         yield bars
+
+
+def counted(number: int, noun: str) -> str:
+    """Return `1 file`, `2 files`, `1,000 files`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def human_bytes(number: float) -> str:

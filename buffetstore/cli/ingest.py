@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from buffetstore.cli.common import REJECTED, Json, Store, human_bytes, manager, out, print_json, progress, run
+from buffetstore.cli.common import REJECTED, Json, Store, counted, human_bytes, manager, out, print_json, progress, run
 from buffetstore.ingest import ImportResult, Source, import_file
 from buffetstore.schemas import Mapping, ValidationLevel
 
@@ -90,7 +90,7 @@ async def _ingest(
     async with manager(store) as storage:
         contract = storage.schema_manager.contract(data_type, version)
         with progress(as_json=as_json) as bars:
-            bar = bars.add_task(f"ingest {source.path.name}", total=1.0, note="")
+            bar = bars.add_task(f"ingest {escape(source.path.name)}", total=1.0, note="")
 
             def advance(share: float, so_far: ImportResult) -> None:
                 bars.update(bar, completed=share, note=f"{so_far.rows:,} rows, {so_far.rejected:,} rejected")
@@ -102,11 +102,13 @@ async def _ingest(
 
 def _show(result: ImportResult) -> None:
     verb = "would be stored" if result.dry_run else "stored"
-    out.print(f"[bold]{result.rows:,}[/] rows read, [bold green]{result.accepted:,}[/] {verb} as {result.data_type}")
+    read = counted(result.rows, "row")
+    out.print(f"{read} read, [bold green]{result.accepted:,}[/] {verb} as {result.data_type}")
     if not result.dry_run and result.table_version is not None:
         out.print(
             f"  {result.inserted:,} new, {result.updated:,} updated, {result.unchanged:,} unchanged; "
-            f"{result.files_written} files, {human_bytes(result.bytes_written)}; table version {result.table_version}"
+            f"{counted(result.files_written, 'file')}, {human_bytes(result.bytes_written)}; "
+            f"table version {result.table_version}"
         )
     if result.rounded or result.warnings:
         out.print(f"  {result.rounded:,} values rounded to their column's scale, {result.warnings:,} warnings")
@@ -118,7 +120,7 @@ def _show(result: ImportResult) -> None:
 
 def _show_rejected(result: ImportResult) -> None:
     where = f", see {result.quarantine}" if result.quarantine else ""
-    out.print(f"[bold red]{result.rejected:,}[/] rows rejected{escape(where)}")
+    out.print(f"[bold red]{counted(result.rejected, 'row')} rejected[/]{escape(where)}")
     table = Table("row", "field", "what is wrong", box=None, padding=(0, 2))
     for finding in result.findings[:10]:
         table.add_row(f"{finding.record_index + 1:,}", escape(finding.field), escape(finding.message))

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from buffetstore.cli.common import Json, Store, err, human_bytes, manager, out, print_json, progress, run
+from buffetstore.cli.common import Json, Store, counted, err, human_bytes, manager, out, print_json, progress, run
 from buffetstore.cli.files import open_writer
 from buffetstore.errors import InvalidQueryError
 from buffetstore.query import DataQuery
@@ -116,7 +116,7 @@ def _of_symbols(storage: StorageManager, wanted: DataQuery, symbols: list[str]) 
 async def _write(storage: StorageManager, wanted: DataQuery, file: Path, as_json: bool) -> None:
     rows = 0
     with progress(as_json=as_json) as bars:
-        bar = bars.add_task(f"write {file.name}", total=None, note="")
+        bar = bars.add_task(f"write {escape(file.name)}", total=None, note="")
         writer = await in_thread(open_writer, file)
         try:
             async for batch in storage.scan(wanted):
@@ -129,7 +129,7 @@ async def _write(storage: StorageManager, wanted: DataQuery, file: Path, as_json
     if as_json:
         print_json({"data_type": wanted.data_type, "rows": rows, "file": str(file)})
     else:
-        out.print(f"[bold]{rows:,}[/] rows written to {escape(str(file))}")
+        out.print(f"{counted(rows, 'row')} written to {escape(str(file))}")
 
 
 def _facts(answer: QueryAnswer) -> dict[str, Any]:
@@ -146,8 +146,9 @@ def _facts(answer: QueryAnswer) -> dict[str, Any]:
 
 def _in_words(facts: dict[str, Any]) -> str:
     return (
-        f"{facts['rows']:,} rows in {facts['seconds'] * 1000:.0f} ms; {facts['files_scanned']} files read "
-        f"({human_bytes(facts['bytes_read'])}), {facts['files_pruned']} pruned; table version {facts['table_version']}"
+        f"{counted(facts['rows'], 'row')} in {facts['seconds'] * 1000:.0f} ms; "
+        f"{counted(facts['files_scanned'], 'file')} read ({human_bytes(facts['bytes_read'])}), "
+        f"{facts['files_pruned']} pruned; table version {facts['table_version']}"
     )
 
 

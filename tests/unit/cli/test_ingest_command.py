@@ -27,7 +27,7 @@ def test_bad_rows_are_exit_code_3_and_set_aside(cli) -> None:
     Path("aapl.csv").write_text(BARS + "2024-01-04,-1,300,0\n")
     done = cli("ingest", "aapl.csv", *OPTIONS)
     assert done.code == REJECTED
-    assert "1 rows rejected, see aapl.rejected.csv" in done.out
+    assert "1 row rejected, see aapl.rejected.csv" in done.out
     assert "greater than 0" in done.out
     assert "-1" in Path("aapl.rejected.csv").read_text()
     assert cli("query", "market_data", "--json").json["rows"] == 2
