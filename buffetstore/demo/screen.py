@@ -61,7 +61,7 @@ class Screen:
         self._line(f"[bold green]✓[/] {text}")
 
     def _line(self, markup: str) -> None:
-        self._console.print(Padding(Text.from_markup(markup), (0, 0, 0, 3)))
+        self._console.print(Padding(Text.from_markup(markup), (0, 0, 0, 3), expand=False))
 
     def stored(self, result: StoreResult) -> None:
         """Show what a store call did."""
@@ -80,7 +80,7 @@ class Screen:
         if result.file_path:
             path = Text("· ", style="dim").append(result.file_path)
             path.no_wrap, path.overflow = True, "ellipsis"
-            self._console.print(Padding(path, (0, 0, 0, 3)))
+            self._console.print(Padding(path, (0, 0, 0, 3), expand=False))
 
     def refused(self, row: Mapping[str, Any], error: SchemaValidationError) -> None:
         """Show a row, and the error as a caller sees it."""
@@ -103,7 +103,7 @@ class Screen:
                 "from memory" if answer.cache_hit else size(answer.bytes_read),
                 f"{answer.seconds * 1000:.1f}",
             )
-        self._console.print(Padding(table, (0, 0, 0, 2)))
+        self._console.print(Padding(table, (0, 0, 0, 2), expand=False))
 
     def foreign(self, reads: Sequence[ForeignRead], rows: int, volume: int) -> None:
         """Show that others find the same."""
@@ -143,7 +143,7 @@ class Screen:
                 f"{seconds['p50'] * 1000:.1f}",
                 f"{seconds['max'] * 1000:.1f}",
             )
-        self._console.print(Padding(table, (0, 0, 0, 2)))
+        self._console.print(Padding(table, (0, 0, 0, 2), expand=False))
         self.note(
             f"{queries['files_pruned_share']:.0%} of the files that queries might have read were pruned; "
             f"{cache['hit_rate']:.0%} of queries answered from memory; {summary['retries']} retries"
