@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from buffetstore.expressions import ALWAYS
 from buffetstore.formats.predicates import mask
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
@@ -78,7 +79,10 @@ async def delete_rows(
     if not gone:
         return None, DeleteResult(snapshot.version, 0)
     adds = await writer.write_parts(snapshot, parts)
-    return Proposal("DELETE", adds, removals(gone)), DeleteResult(snapshot.version, deleted, adds, len(gone))
+    # Rows that were acknowledged before this commit are to be deleted too, though this snapshot did not show them.
+    return Proposal("DELETE", adds, removals(gone), reads=predicate), DeleteResult(
+        snapshot.version, deleted, adds, len(gone)
+    )
 
 
 async def overwrite_rows(
@@ -89,7 +93,7 @@ async def overwrite_rows(
     if not gone and not rows.num_rows:
         return None, CommitResult(snapshot.version, (), 0)
     adds = await writer.write(snapshot, rows, layout)
-    return Proposal("WRITE", adds, gone), CommitResult(snapshot.version, adds, rows.num_rows)
+    return Proposal("WRITE", adds, gone, reads=ALWAYS), CommitResult(snapshot.version, adds, rows.num_rows)
 
 
 def _others(table: pa.Table, predicate: Expression) -> pa.Table:
