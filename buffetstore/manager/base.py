@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
 from contextlib import aclosing
 from dataclasses import asdict
@@ -52,8 +53,8 @@ class StorageManager(DataStorage):
     Parameters
     ----------
     where:
-        A URL (``memory://``, ``file:///folder``, ``gs://bucket/prefix``, ``s3://bucket``), or a `GCSConfig` or
-        `S3Config`. What a URL leaves open (credentials, endpoints, emulators) is read from the environment.
+        A URL (``memory://``, ``file:///folder``, ``gs://bucket/prefix``, ``s3://bucket``), a path, a `GCSConfig` or
+        an `S3Config`. What a URL leaves open (credentials, endpoints, emulators) is read from the environment.
     schema_manager:
         The data types; None is the built-in ones.
     registry:
@@ -82,7 +83,7 @@ class StorageManager(DataStorage):
 
     def __init__(
         self,
-        where: str | GCSConfig | S3Config,
+        where: str | os.PathLike[str] | GCSConfig | S3Config,
         *,
         schema_manager: SchemaManager | None = None,
         registry: CollectorRegistry | None = None,
@@ -108,7 +109,7 @@ class StorageManager(DataStorage):
         self._starting = asyncio.Lock()
 
     @classmethod
-    def open(cls, where: str | GCSConfig | S3Config, **options: Any) -> Self:
+    def open(cls, where: str | os.PathLike[str] | GCSConfig | S3Config, **options: Any) -> Self:
         """Return the manager of `where`, to be awaited or entered; options are those of the class."""
         return cls(where, **options)
 
@@ -262,12 +263,15 @@ class GCSStorageManager(StorageManager):
         self.config = config
 
 
-def _settings(where: str | GCSConfig | S3Config) -> tuple[str, dict[str, Any], RetryPolicy, Compression]:
+def _settings(
+    where: str | os.PathLike[str] | GCSConfig | S3Config,
+) -> tuple[str, dict[str, Any], RetryPolicy, Compression]:
     """Return URL, store options, retries and compression."""
     if isinstance(where, GCSConfig | S3Config):
         return where.url, where.store_options(), RetryPolicy(**where.retry_options()), where.compression
-    if not isinstance(where, str):
-        raise ConfigurationError(f"{where!r} is no URL, GCSConfig or S3Config")
+    if not isinstance(where, str | os.PathLike):
+        raise ConfigurationError(f"{where!r} is no URL, path, GCSConfig or S3Config")
+    where = os.fspath(where)
     options = store_options_from_environment(where)
     if where.startswith("file:") or "://" not in where:
         options["create"] = True  # a folder costs nothing, and has no owner to ask

@@ -134,8 +134,8 @@ class LakeStorage(DataStorage):
         return await in_thread(self.schemas.validate_data, data, data_type, version, **options)
 
     async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
-        plan = self._optimizer.optimize(query)
         started = time.perf_counter()
+        plan = await in_thread(self._optimizer.optimize, query)
         with observed(self._hook, "storage.retrieve", plan.data_type) as counts:
             bound, snapshot = await self._bound(plan)
             answer = await self._executor.retrieve(bound, snapshot)
@@ -143,7 +143,7 @@ class LakeStorage(DataStorage):
             return replace(answer, seconds=time.perf_counter() - started)
 
     async def scan(self, query: DataQuery | QueryPlan) -> AsyncGenerator[pa.RecordBatch, None]:
-        plan = self._optimizer.optimize(query)
+        plan = await in_thread(self._optimizer.optimize, query)
         with observed(self._hook, "storage.scan", plan.data_type) as counts:
             bound, snapshot = await self._bound(plan)
             async with aclosing(self._executor.scan(bound, snapshot, counts)) as batches:
@@ -248,7 +248,8 @@ class LakeStorage(DataStorage):
         version = plan.query.version
         projection = None if version is None else self.schemas.contract(plan.data_type, version)
         snapshot = await self._snapshot(plan)
-        return bind(plan, contract, snapshot.schema, projection=projection), snapshot
+        # In a thread, as planning is: a filter may list a hundred thousand symbols.
+        return await in_thread(bind, plan, contract, snapshot.schema, projection=projection), snapshot
 
     async def _snapshot(self, plan: QueryPlan) -> Snapshot:
         wanted = plan.query.table_version

@@ -20,7 +20,6 @@ from buffetstore import (
     StorageMetrics,
     UnsupportedError,
 )
-from buffetstore.errors import BucketNotFoundError
 from buffetstore.testing.data_storage import bars
 from buffetstore.testing.gcs import serve_in_thread
 
@@ -35,13 +34,13 @@ def gcs() -> Iterator[Any]:
         yield server
 
 
-def gcs_config(server: Any, bucket: str = "data") -> GCSConfig:
-    return GCSConfig(project_id="test", data_bucket=bucket, emulator_host=server.url)
+def gcs_config(server: Any) -> GCSConfig:
+    return GCSConfig(project_id="test", data_bucket="data", emulator_host=server.url)
 
 
 @pytest.mark.parametrize("scheme", ["memory", "file", "path"])
 async def test_the_front_door(scheme: str, tmp_path: Path) -> None:
-    url = {"memory": "memory://", "file": (tmp_path / "new folder").as_uri(), "path": str(tmp_path / "plain")}[scheme]
+    url = {"memory": "memory://", "file": (tmp_path / "new folder").as_uri(), "path": tmp_path / "plain"}[scheme]
     await front_door(StorageManager.open(url))
 
 
@@ -132,17 +131,6 @@ def test_a_place_that_cannot_be(url: Any) -> None:
 async def test_an_unknown_option_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="max_conections"):
         await StorageManager.open(tmp_path.as_uri(), max_conections=5)
-
-
-async def test_a_bucket_that_does_not_exist(gcs: Any) -> None:
-    async with GCSStorageManager(gcs_config(gcs, "nowhere")) as storage:
-        for work in (
-            storage.store_data("market_data", bars()),
-            storage.retrieve_data(DataQuery("market_data")),
-            storage.list_data_types(),
-        ):
-            with pytest.raises(BucketNotFoundError, match="nowhere"):
-                await work
 
 
 def test_a_gcs_manager_wants_its_configuration() -> None:

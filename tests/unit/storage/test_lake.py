@@ -323,3 +323,10 @@ async def test_nested_decimals_become_floats_too(lake: LakeStorage) -> None:
     answer = await lake.retrieve_data(DataQuery("forecasts"))
     assert answer.to_polars()["ensemble_predictions"][0][0]["predicted_price"] == 4.5
     assert not any(pa.types.is_decimal(field.type) for field in answer.to_polars().to_arrow().schema)
+
+
+async def test_a_list_may_be_long(lake: LakeStorage) -> None:
+    await lake.store_data("market_data", bars())
+    many = DataQuery("market_data", {"symbol": [*(f"S{number}" for number in range(50_000)), "AAPL"]})
+    answer = await lake.retrieve_data(many)
+    assert answer.rows == 5
