@@ -197,6 +197,17 @@ async def test_in_threads() -> None:
     assert (await formatter.adecode(encoded.data)).equals(table)
 
 
+def test_text_comes_dictionary_encoded_when_asked() -> None:
+    table = pa.table({"s": ["a", "b", None, "a"], "n": [1, 2, 3, 4]})
+    schema = pa.schema([("s", pa.dictionary(pa.int32(), pa.string())), ("n", pa.int64())])
+    found = ParquetFormatter().decode(ParquetFormatter().encode(table).data, predicate=IsIn("s", ("a",)), schema=schema)
+    assert found.schema.equals(schema)
+    assert found["s"].to_pylist() == ["a", "a"]
+    assert not ParquetFormatter().decode(
+        ParquetFormatter().encode(table).data, predicate=Comparison("s", ">", "c"), schema=schema
+    )
+
+
 def test_empty_table_and_dictionaries() -> None:
     formatter = ParquetFormatter()
     assert formatter.decode(formatter.encode(every_type(0)).data).num_rows == 0
