@@ -76,8 +76,8 @@ class LoopThread:
                 else "this manager was opened in another process: open one here, after the fork"
             )
         call = _Call(loop, coroutine)
-        loop.call_soon_threadsafe(call.start)
         try:
+            loop.call_soon_threadsafe(call.start)
             return cast("T", call.outcome.result())
         except BaseException:
             if not call.outcome.done():  # not the coroutine's error, but this thread's interruption
@@ -113,6 +113,9 @@ class _Call:
     def cancel(self) -> None:
         if self._task is not None:
             self._task.cancel()
+        else:  # the interruption came before the start was handed over
+            self._coroutine.close()
+            self.outcome.set_exception(asyncio.CancelledError())
 
     def _finish(self, task: asyncio.Task[Any]) -> None:
         if task.cancelled():

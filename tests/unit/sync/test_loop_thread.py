@@ -219,3 +219,23 @@ def test_an_exception_that_interrupts_the_waiting_thread_is_the_one_that_is_rais
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert cancelled.is_set()
+
+
+def test_an_interruption_before_the_start_closes_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C may strike while the call is being handed over: it must neither hang nor leave the call running."""
+    loop = LoopThread()
+    loop.lease()
+    hand_over, ran = loop._loop.call_soon_threadsafe, []
+
+    def interrupted(callback, *args, **kwargs):
+        monkeypatch.setattr(loop._loop, "call_soon_threadsafe", hand_over)
+        raise KeyboardInterrupt
+
+    async def work() -> None:
+        ran.append(True)
+
+    monkeypatch.setattr(loop._loop, "call_soon_threadsafe", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(work())
+    loop.release()
+    assert ran == []
