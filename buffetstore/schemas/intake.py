@@ -119,24 +119,20 @@ def take_in(
     wanted = _wanted(contract, mapping)
     intake = _Intake(contract, mapping, wanted, errors)
     found = intake.rows(source.rows) if isinstance(source, Rows) else intake.columns(source)
-    for name, column in mapping.columns.items():
+    for name, column in _sources(mapping, contract):
         check_column(name, column, found.seen)
-    if mapping.milliseconds is not None:
-        check_column(contract.event_time, mapping.milliseconds, found.seen)
     rows = len(source.rows) if isinstance(source, Rows) else source.rows
     if extra == "error":
         _refuse_strays(found.strays, [*wanted, *wanted.values()], rows, errors)
-    absent = {field.type for field in contract.schema if field.name not in found.columns}
-    nulls = {kind: pa.nulls(rows, kind) for kind in absent}  # one for all columns of a type
-    arrays = [
-        found.columns[field.name].finish() if field.name in found.columns else nulls[field.type]
-        for field in contract.schema
-    ]
-    schema = pa.schema([field.with_nullable(True) for field in contract.schema], contract.schema.metadata)
-    table = pa.Table.from_arrays(arrays, schema=schema)
+    table = _assembled(found.columns, contract.schema, rows)
     table = complete(
         table, contract, constants=constants, available_at=available_at, now=now, errors=errors, warnings=warnings
     )
+    rounded = sum(column.rounded for column in found.columns.values())
+    return _typed(table, errors, warnings, rounded, tuple(found.strays) if extra == "ignore" else ())
+
+
+def _typed(table: pa.Table, errors: Findings, warnings: Findings, rounded: int, ignored: tuple[str, ...]) -> TypedRows:
     return TypedRows(
         table=table,
         errors=errors.kept,
@@ -145,8 +141,23 @@ def take_in(
         warning_count=warnings.count,
         rejected=errors.rows,
         misfits=errors.by_field,
-        rounded=sum(column.rounded for column in found.columns.values()),
-        ignored_columns=tuple(found.strays) if extra == "ignore" else (),
+        rounded=rounded,
+        ignored_columns=ignored,
+    )
+
+
+def _sources(mapping: Mapping, contract: Contract) -> list[tuple[str, str]]:
+    """Return field and source column of what the mapping names, all of which must be there."""
+    clock = [] if mapping.milliseconds is None else [(contract.event_time, mapping.milliseconds)]
+    return [*mapping.columns.items(), *clock]
+
+
+def _assembled(columns: dict[str, Column], schema: pa.Schema, rows: int) -> pa.Table:
+    absent = {field.type for field in schema if field.name not in columns}
+    nulls = {kind: pa.nulls(rows, kind) for kind in absent}  # one for all columns of a type
+    arrays = [columns[field.name].finish() if field.name in columns else nulls[field.type] for field in schema]
+    return pa.Table.from_arrays(
+        arrays, schema=pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
     )
 
 
