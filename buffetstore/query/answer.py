@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import zoneinfo  # noqa: F401 - else pyarrow imports it, from disk, when a caller's loop asks for the first Python value
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
