@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import zoneinfo  # noqa: F401 - else pyarrow imports it, from disk, when a caller's loop asks for the first Python value
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Decimals: TypeAlias = Literal["float", "exact"]
 
 _CHUNK_ROWS = 2_000
+_UTC = ZoneInfo("UTC")  # held, or pyarrow reads it from disk when a caller's loop asks for the first Python value
 
 
 @dataclass(frozen=True, slots=True)
