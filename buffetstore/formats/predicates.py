@@ -21,6 +21,7 @@ from buffetstore.expressions import And, Column, Comparison, Expression, IsIn, I
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+_LONG_LIST = 32
 _KERNELS: dict[Operator, Callable[[Any, Any], Any]] = {
     "==": pc.equal,
     "!=": pc.not_equal,
@@ -91,16 +92,29 @@ def _compare(name: str, op: Operator, left: Any, right: Any) -> Any:
 
 
 def _is_in(name: str, column: pa.ChunkedArray, values: tuple[Any, ...]) -> Any:
-    scalars = [literal(value, column.type) for value in values if value is not None and not _is_nan(value)]
     unknown = pa.scalar(None, pa.bool_())
-    if all(scalar.type == column.type for scalar in scalars):
+    wanted = _members(values, column.type)
+    scalars = (
+        [] if wanted is not None else [literal(v, column.type) for v in values if v is not None and not _is_nan(v)]
+    )
+    if wanted is None and all(scalar.type == column.type for scalar in scalars):
         wanted = pa.array([scalar.as_py() for scalar in scalars], column.type)
+    if wanted is not None:
         if pa.types.is_floating(column.type):  # the kernel tells -0.0 from 0.0; adding 0.0 makes them one
             zero = pa.scalar(0.0, column.type)
             column, wanted = pc.add(column, zero), pc.add(wanted, zero)
         return pc.if_else(pc.is_null(column), unknown, pc.is_in(column, value_set=wanted))
     found = [_compare(name, "==", column, scalar) for scalar in scalars]
     return reduce(pc.or_kleene, found)
+
+
+def _members(values: tuple[Any, ...], kind: pa.DataType) -> pa.Array | None:
+    """Return the values as one array, where all of them fit exactly: a list may be long."""
+    try:
+        found = pa.array(values, kind)
+    except (pa.ArrowException, OverflowError, ValueError, TypeError):
+        return None
+    return found if not found.null_count and found.to_pylist() == list(values) else None
 
 
 def _is_nan(value: Any) -> bool:
@@ -188,9 +202,25 @@ class _Pruning:
         return pc.and_(self._excluded(left, outside), self._has_values(right))
 
     def _is_in(self, name: str, values: tuple[Any, ...], *, negated: bool) -> Any:
+        if len(values) > _LONG_LIST:
+            return self._is_in_long(name, values, negated=negated)
         if not negated:
             return self._join([Comparison(name, "==", value) for value in values], negated=False, conjunction=False)
         return self._join([Comparison(name, "==", value) for value in values], negated=True, conjunction=True)
+
+    def _is_in_long(self, name: str, values: tuple[Any, ...], *, negated: bool) -> Any:
+        """Test a few ranges that hold all the values, not each value; a long list leaves out hardly any group."""
+        known = self.bounds.get(name)
+        if known is None or negated:
+            return self._all(truth=True) if known is None else self._has_values(known)
+        try:
+            ordered = sorted(value for value in values if value is not None and not _is_nan(value))
+        except TypeError:
+            return self._has_values(known)
+        step = -(-len(ordered) // _LONG_LIST) or 1
+        pieces = [ordered[start : start + step] for start in range(0, len(ordered), step)]
+        ranges = [And((Comparison(name, ">=", piece[0]), Comparison(name, "<=", piece[-1]))) for piece in pieces]
+        return self._join(ranges, negated=False, conjunction=False)
 
     def _excluded(self, known: Bounds, outside: Callable[[], Any]) -> Any:
         try:
