@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -13,7 +17,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from rich.console import Console
 
@@ -155,16 +158,24 @@ class Screen:
 
     def end(self, where: str, seconds: float) -> None:
         """Say what to do next."""
+        program = _program()
         commands = (
             f"export BUFFETSTORE_URL={where}",
-            "buffetstore ls",
-            "buffetstore query market_data --symbol AAPL --from 2008-10-06 --to 2008-10-10",
-            "buffetstore describe market_data",
+            f"{program} ls",
+            f"{program} query market_data --symbol AAPL --from 2008-10-06 --to 2008-10-10",
+            f"{program} describe market_data",
         )
         lines = "\n".join(f"[magenta]{escape(command)}[/]" for command in commands)
         text = f"Done in {seconds:.1f} s; run it again, and everything is unchanged. Go on with\n\n{lines}"
         self._console.print()
         self._console.print(Panel(text, border_style="cyan", padding=(1, 2), expand=False), highlight=False)
+
+
+def _program() -> str:
+    """Return how a shell calls the command: by its name where that is on the path, else by its place."""
+    if shutil.which("buffetstore"):
+        return "buffetstore"
+    return os.path.relpath(Path(sys.executable).with_name("buffetstore"))
 
 
 def size(number: float) -> str:

@@ -18,6 +18,7 @@ from buffetstore.errors import ConfigurationError, UnsupportedOperationError
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring import PrometheusHook, StorageMetrics, fan_out
 from buffetstore.objects.open import open_store
+from buffetstore.objects.pool import pool_stats
 from buffetstore.objects.wrappers.retry import DEFAULT_POLICY
 from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
 from buffetstore.resilience.retry import RetryPolicy
@@ -143,6 +144,8 @@ class StorageManager(DataStorage):
                 self._lake = LakeStorage(
                     self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
                 )
+                if self._prometheus is not None:
+                    self._prometheus.watch_pool(self.url, partial(_connections_in_use, self._store))
                 cache = self._cache  # not self: the metrics would keep a forgotten manager alive
                 self.metrics.watch_cache("files", lambda: asdict(cache.stats()))
             return self._lake
@@ -261,6 +264,11 @@ class GCSStorageManager(StorageManager):
             )
         super().__init__(config, schema_manager=schema_manager, **options)
         self.config = config
+
+
+def _connections_in_use(store: ObjectStore) -> int:
+    stats = pool_stats(store)
+    return stats.in_use if stats is not None else 0
 
 
 def _settings(

@@ -34,6 +34,7 @@ from buffetstore.objects.helpers import (
 from buffetstore.objects.local import LocalStore
 from buffetstore.objects.memory import MemoryStore
 from buffetstore.objects.open import open_store
+from buffetstore.objects.pool import PoolStats, pool_stats
 from buffetstore.objects.wrappers import MetricsStore, PrefixStore, RetryStore, StoreWrapper
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "MetricsStore",
     "ObjectMeta",
     "ObjectStore",
+    "PoolStats",
     "PrefixStore",
     "PutMode",
     "RetryStore",
@@ -66,6 +68,7 @@ __all__ = [
     "head",
     "list_all",
     "open_store",
+    "pool_stats",
     "put_text",
     "read_object",
     "upload_file",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from buffetstore.objects.gcs.client import PoolStats
 from buffetstore.objects.gcs.store import GCSStore
 
-__all__ = ["GCSStore", "PoolStats"]
+__all__ = ["GCSStore"]

@@ -15,6 +15,7 @@ from yarl import URL
 from buffetstore.errors import AuthenticationError, StorageError, UnsupportedOperationError
 from buffetstore.objects.gcs.auth import Credentials, StaticToken
 from buffetstore.objects.gcs.errors import Refusal, network_error
+from buffetstore.objects.pool import sessions_stats
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -22,20 +23,12 @@ if TYPE_CHECKING:
     from gcloud.aio.auth import Token
 
     from buffetstore.objects.base import PutMode
+    from buffetstore.objects.pool import PoolStats
 
 GOOGLE_ROOT = "https://storage.googleapis.com"
 _CONNECT_SECONDS = 10.0
 _READ_BUFFER_BYTES = 1024 * 1024
 _SLOWEST_UPLOAD = 64 * 1024  # bytes/s below which an upload counts as stalled: aiohttp has no idle time-out for writes
-
-
-@dataclass(frozen=True, slots=True)
-class PoolStats:
-    """Connections: busy, kept open for the next request, and at most."""
-
-    in_use: int
-    idle: int
-    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +81,7 @@ class GCSClient:
 
     def pool_stats(self) -> PoolStats:
         """Return how many connections are busy and idle now."""
-        limit = self._options.max_connections
-        connector = self._session.connector if self._session is not None else None
-        if connector is None:
-            return PoolStats(0, 0, limit)
-        busy = len(connector._acquired)  # noqa: SLF001 - aiohttp has no public count
-        return PoolStats(busy, sum(map(len, connector._conns.values())), limit)  # noqa: SLF001 - the same
+        return sessions_stats([self._session] if self._session is not None else [], self._options.max_connections)
 
     def object_url(self, key: str) -> str:
         """Return the object's address in the XML API, whose answers carry all of its metadata."""

@@ -34,7 +34,7 @@ from buffetstore.objects.base import (
     PutMode,
     Upload,
 )
-from buffetstore.objects.gcs.client import ClientOptions, GCSClient, PoolStats, Purpose
+from buffetstore.objects.gcs.client import ClientOptions, GCSClient, Purpose
 from buffetstore.objects.gcs.downloads import ObjectReader, range_header
 from buffetstore.objects.gcs.uploads import (
     UPLOAD_CHUNK_BYTES,
@@ -49,6 +49,8 @@ from buffetstore.objects.ranges import checked_range, coalesce, cut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Sequence
+
+    from buffetstore.objects.pool import PoolStats
 
 
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from botocore.exceptions import NoCredentialsError
 from botocore.handlers import add_expect_header
 
 from buffetstore.errors import ConfigurationError, UnsupportedOperationError
+from buffetstore.objects.pool import sessions_stats
 from buffetstore.objects.s3.errors import Call, mapped
 from buffetstore.objects.s3.transfer import while_taken
 from buffetstore.resilience.threads import in_disk_thread
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
     from buffetstore.objects.base import PutMode
+    from buffetstore.objects.pool import PoolStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,12 @@ class S3Connection:
             async with while_taken(body, self._options.timeout_seconds) if body is not None else nullcontext():
                 answer: dict[str, Any] = await request(Bucket=self.bucket, **parameters)
         return answer
+
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are busy and idle now."""
+        http = None if self._client is None else self._client._endpoint.http_session  # noqa: SLF001 - no public name
+        sessions = (http and http._sessions) or {}  # noqa: SLF001 - the same
+        return sessions_stats(sessions.values(), self._options.max_connections)
 
     async def aclose(self) -> None:
         """Close the pool; later calls are refused."""

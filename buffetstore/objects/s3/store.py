@@ -45,6 +45,8 @@ from buffetstore.objects.s3.upload import Multipart, S3Upload, condition_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    from buffetstore.objects.pool import PoolStats
+
 DELETE_BATCH = 1000
 COPY_BYTES = 5 * 1024**3  # the largest object that one CopyObject takes
 COPY_PART_BYTES = 1024**3
@@ -100,6 +102,10 @@ class S3Store(ObjectStore):
     def capabilities(self) -> Capabilities:
         kept = self._options.conditional != "none"
         return Capabilities(conditional_create=kept, conditional_update=kept)
+
+    def pool_stats(self) -> PoolStats:
+        """Return how many connections are busy and idle now."""
+        return self._connection.pool_stats()
 
     async def put(
         self, key: str, data: Data, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES

@@ -7,7 +7,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import ConflictError, NotFoundError, StorageError
+from buffetstore.errors import ConflictError, NotFoundError, StorageError, UnavailableError
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Settlement:
     store, key, mode:
         What is written where, under which condition.
     token:
-        What marks our object in its metadata; None compares the contents.
+        What marks our object in its metadata; None compares the contents, which then must be like no other's.
     digest:
         Gives the digest of our content; asked for only without a token.
     write:
@@ -160,6 +160,8 @@ class Settlement:
                 theirs = Digest()
                 async for chunk in result:
                     await theirs.add(chunk)
+                if theirs.value[0] < result.meta.size:  # a cut body proves nothing
+                    raise UnavailableError(f"the body of {self._key!r} ended early", key=self._key)
                 return result.meta if theirs.value == ours.value else None
         except NotFoundError:
             return None

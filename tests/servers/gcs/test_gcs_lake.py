@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 from deltalake import DeltaTable
+from prometheus_client import CollectorRegistry
 
 from buffetstore import DataQuery, GCSConfig, GCSStorageManager
 from buffetstore.testing.data_storage import DataStorageContract, bars
@@ -32,3 +33,18 @@ async def test_deltalake_and_polars_read_from_the_bucket(config, bucket, object_
     expected = ours.table.sort_by([(name, "ascending") for name in key]).to_pylist()
     assert table.to_pyarrow_table().sort_by([(name, "ascending") for name in key]).to_pylist() == expected
     assert pl.read_delta(table).sort(key).rows(named=True) == expected
+
+
+async def test_connections_in_use_are_shown(config, bucket):
+    registry = CollectorRegistry()
+
+    def in_use():
+        return registry.get_sample_value("buffetstore_pool_in_use", {"pool": f"gs://{bucket}"})
+
+    async with GCSStorageManager(config, registry=registry) as storage:
+        await storage.store.put("large", bytes(8_000_000))
+        assert in_use() == 0
+        async with await storage.store.get("large"):
+            assert in_use() == 1
+        assert in_use() == 0
+    assert in_use() is None

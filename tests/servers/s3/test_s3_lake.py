@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from deltalake import DeltaTable
+from prometheus_client import CollectorRegistry
 
 from buffetstore import DataQuery, StorageManager
 from buffetstore.testing.data_storage import DataStorageContract, bars
@@ -32,3 +33,17 @@ async def test_deltalake_reads_from_the_bucket(bucket, options):
     )
     order = [("symbol", "ascending"), ("timestamp", "ascending")]
     assert table.to_pyarrow_table().sort_by(order).to_pylist() == ours.table.sort_by(order).to_pylist()
+
+
+async def test_connections_in_use_are_shown(bucket, options):
+    registry = CollectorRegistry()
+
+    def in_use():
+        return registry.get_sample_value("buffetstore_pool_in_use", {"pool": f"s3://{bucket}"})
+
+    async with StorageManager.open(f"s3://{bucket}", registry=registry, **options) as storage:
+        assert in_use() == 0
+        await storage.store.put("large", bytes(8_000_000))
+        async with await storage.store.get("large"):
+            assert in_use() == 1
+        assert in_use() == 0

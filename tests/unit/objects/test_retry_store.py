@@ -60,6 +60,12 @@ REFUSED = Fault("before", ambiguous=False)
 
 
 class TestConditionalWrites:
+    async def test_a_body_that_is_cut_while_it_is_compared_proves_nothing(self, store, faulty):
+        faulty.inject("put", LOST)
+        faulty.inject("get", Fault("truncated", after_bytes=2))
+        meta = await store.put("k", b"ours", mode=CREATE)
+        assert await get_bytes(store, "k", if_match=meta.version) == b"ours"
+
     @pytest.mark.parametrize("faults", [[LOST], [LOST, FAILED], [FAILED], [FAILED, LOST], [FAILED, FAILED], [REFUSED]])
     async def test_our_own_create_is_success(self, store, faulty, faults):
         faulty.inject("put", *faults)
