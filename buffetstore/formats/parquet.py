@@ -131,8 +131,13 @@ class ParquetFormatter:
         constants = constants or {}
         try:
             source = pa.BufferReader(pa.py_buffer(data))
-            coded = [field.name for field in schema or () if pa.types.is_dictionary(field.type)]
-            with pq.ParquetFile(source, read_dictionary=coded, page_checksum_verification=True) as file:
+            metadata = pq.read_metadata(source)
+            coded = {field.name for field in schema or () if pa.types.is_dictionary(field.type)}
+            if predicate is not None:  # filtered by code first, so that only what is left becomes text
+                coded |= _coded_in_file(metadata)
+            with pq.ParquetFile(
+                source, metadata=metadata, read_dictionary=sorted(coded), page_checksum_verification=True
+            ) as file:
                 reading = _Reading(file, schema if schema is not None else _with_constants(file, constants), constants)
                 return reading.read(columns, predicate)
         except StorageError:
@@ -178,19 +183,35 @@ class _Reading:
             if name not in self.schema.names:
                 raise InvalidQueryError(f"there is no column {name!r}: there are {', '.join(self.schema.names)}")
         names = [*wanted, *tested]
-        stored = [name for name in names if name in self.file.schema_arrow.names and name not in self.constants]
         groups = self._groups(predicate)
-        raw = self.file.read_row_groups(groups, columns=stored) if groups else self.file.schema_arrow.empty_table()
         rows = sum(self.file.metadata.row_group(group).num_rows for group in groups)
-        found = pa.table(
-            [self._conformed(raw, name, rows) for name in names],
-            schema=pa.schema([self.schema.field(name).with_nullable(True) for name in names]),
-        )
+        raw = self._raw(names, groups)
+        found = pa.table({name: self._conformed(raw, name, rows) for name in names})
         if predicate is not None:
             found = filter_rows(found, predicate)
         if not wanted:  # a table without columns still counts its rows
-            return (found if names else raw).select([])
+            return (found if names else pa.table({"": pa.nulls(rows)})).select([])
         return found.select(wanted).cast(pa.schema([self.schema.field(name) for name in wanted]))
+
+    def _raw(self, names: Sequence[str], groups: list[int]) -> pa.Table:
+        """Return what the file stores of the columns; one that is null throughout need not be decoded."""
+        physical = self.file.schema_arrow
+        stored = [name for name in names if name in physical.names and name not in self.constants]
+        if not groups:
+            return physical.empty_table().select(stored)
+        filled = [name for name in stored if not self._is_empty(name, groups)]
+        return self.file.read_row_groups(groups, columns=filled) if filled else pa.table({})
+
+    def _is_empty(self, name: str, groups: list[int]) -> bool:
+        leaf = self._leaf(name)
+        if leaf is None:
+            return False
+        chunks = [self.file.metadata.row_group(group).column(leaf) for group in groups]
+        known = [(chunk.num_values, chunk.statistics) for chunk in chunks]
+        return all(
+            statistics is not None and statistics.has_null_count and statistics.null_count == values
+            for values, statistics in known
+        )
 
     def _conformed(self, raw: pa.Table, name: str, rows: int) -> Any:
         kind = self.schema.field(name).type
@@ -199,7 +220,7 @@ class _Reading:
         if name not in raw.column_names:
             return pa.nulls(rows, kind)
         column = raw[name]
-        return column if column.type == kind else column.cast(kind)
+        return column if column.type == kind or _plain(column.type) == kind else column.cast(kind)
 
     def _groups(self, predicate: Expression | None) -> list[int]:
         metadata = self.file.metadata
@@ -235,6 +256,20 @@ class _Reading:
             return None
         schema = self.file.metadata.schema
         return next((index for index in range(len(schema)) if schema.column(index).path == name), None)
+
+
+def _coded_in_file(metadata: pq.FileMetaData) -> set[str]:
+    """Return the text columns that the file holds as codes of a dictionary."""
+    if not metadata.num_row_groups:
+        return set()
+    chunks = [metadata.row_group(0).column(leaf) for leaf in range(metadata.num_columns)]
+    return {
+        chunk.path_in_schema
+        for chunk in chunks
+        if chunk.physical_type == "BYTE_ARRAY"
+        and "RLE_DICTIONARY" in chunk.encodings
+        and "." not in chunk.path_in_schema
+    }
 
 
 def _plain(kind: Any) -> Any:
