@@ -84,7 +84,12 @@ _HOMES = {
 _HOME = {name: f"buffetstore.{home}" for home, names in _HOMES.items() for name in names}
 
 
+_PACKAGES = ("errors", "sync")  # reached by attribute as well: `buffetstore.sync.open(url)`
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"buffetstore.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'buffetstore' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

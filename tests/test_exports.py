@@ -48,3 +48,8 @@ def test_importing_is_light() -> None:
     code = f"import sys, buffetstore; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_blocking_face_is_reached_by_attribute() -> None:
+    code = "import buffetstore; buffetstore.sync.open('memory://').close()"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
