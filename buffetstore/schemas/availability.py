@@ -57,7 +57,7 @@ def _ends(interval: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
     codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
     instants = times.cast(pa.int64()).combine_chunks()
     starts = pc.fill_null(instants, 0).to_numpy(zero_copy_only=False).view("datetime64[us]")
-    ends = np.full(len(starts), np.datetime64("NaT"), "datetime64[us]")
+    ends = np.full(len(starts), np.datetime64("NaT", "us"), "datetime64[us]")
     for code, name in enumerate(encoded.dictionary.to_pylist()):
         rows = codes == code
         ends[rows] = _end_of(name, starts[rows])
@@ -69,10 +69,10 @@ def _ends(interval: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
 def _end_of(interval: str, starts: np.ndarray) -> np.ndarray:
     months = _months_of(interval)
     if months is not None:
-        return (starts.astype("datetime64[M]") + months).astype("datetime64[us]")
+        return (starts.astype("datetime64[M]") + np.timedelta64(months, "M")).astype("datetime64[us]")
     length = length_of(interval)
     if length is None:
-        return np.full(len(starts), np.datetime64("NaT"), "datetime64[us]")
+        return np.full(len(starts), np.datetime64("NaT", "us"), "datetime64[us]")
     if length >= timedelta(days=1):
         starts = starts.astype("datetime64[D]").astype("datetime64[us]")
     return starts + np.timedelta64(length)
