@@ -27,10 +27,17 @@ def natural(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:
     A numpy float32 that hides among Python's floats is not seen: it counts as its exact value, not as it prints.
     """
     first = values[0]
-    if type(first) in _REPEATED and first == values[-1] and values.count(first) == len(values):
+    if type(first) in _REPEATED and _is_repeated(first, values):
         once = _natural(values[:1], kind)
         return None if once is None else pa.repeat(once[0], len(values))
     return _natural(values, kind)
+
+
+def _is_repeated(first: Any, values: Sequence[Any]) -> bool:
+    try:
+        return bool(first == values[-1]) and values.count(first) == len(values)
+    except TypeError:  # pandas' NA among them equals nothing, and says so by raising
+        return False
 
 
 def _natural(values: Sequence[Any], kind: pa.DataType) -> pa.Array | None:

@@ -329,3 +329,8 @@ def test_polars_is_not_imported_for_dicts():
         "assert 'polars' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_missing_text_among_equal_text_is_null():
+    rows = [{**ROW, "currency": currency} for currency in ("USD", pd.NA, "USD")]
+    assert take(rows).table["currency"].to_pylist() == ["USD", None, "USD"]
