@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from buffetstore.objects.base import ObjectMeta, ObjectStore
 
+_MEND = "restore the entry from a backup; versions before it can still be read"
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _UUID_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.[0-9a-f-]{36}\.(?:json|parquet)")
@@ -177,7 +178,7 @@ def _segment(listed: _Listed, path: str, version: int | None) -> Segment:
     v2 = f" (version {listed.uuid_checkpoints[-1]} has a v2Checkpoint)" if listed.uuid_checkpoints else ""
     raise CorruptLogError(
         f"the log of table {path!r} has a gap: entry {missing} is missing at {commit_key(path, missing or 0)!r}, "
-        f"the latest is {latest}{v2}",
+        f"the latest is {latest}{v2}; {_MEND}",
         key=commit_key(path, missing or 0),
     )
 
@@ -236,12 +237,13 @@ def parse_entry(data: bytes, path: str, version: int) -> Entry:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         key = commit_key(path, version)
         raise CorruptLogError(
-            f"version {version} of table {path!r} cannot be read: line {number} of {key!r} is not an action: {error}",
+            f"version {version} of table {path!r} cannot be read: line {number} of {key!r} is not an action: {error}; "
+            f"{_MEND}",
             key=key,
         ) from error
     if not number:
         key = commit_key(path, version)
-        raise CorruptLogError(f"version {version} of table {path!r} is empty: {key!r} has no lines", key=key)
+        raise CorruptLogError(f"version {version} of table {path!r} is empty: {key!r} has no lines; {_MEND}", key=key)
     found |= {name: tuple(found[name]) for name in ("adds", "removes", "txns")}
     return Entry(version, **found)
 

@@ -80,7 +80,8 @@ async def read_file(
     try:
         return await formatter.adecode(data, columns, predicate, schema=snapshot.schema, constants=constants)
     except CorruptFileError as error:
-        raise CorruptFileError(f"{where} is damaged: {error}", key=key) from error
+        mend = "restore the file from a backup, or read a table version from before it"
+        raise CorruptFileError(f"{where} is damaged: {error}; {mend}", key=key) from error
 
 
 async def read_tables(
