@@ -199,7 +199,7 @@ def _needed(bound: BoundPlan) -> list[str]:
     if bound.merge:
         wanted |= {"created_at"} | columns_of(bound.predicate)
     if bound.known_at is not None:
-        wanted |= {"created_at", "interval", "available_at", bound.contract.event_time}
+        wanted |= {"created_at", "interval", "exchange", "available_at", bound.contract.event_time}
     if not bound.stored >= columns_of(bound.below):
         wanted |= columns_of(bound.below)
     return [name for name in bound.schema.names if name in wanted and name in bound.stored]

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError
+from buffetstore.schemas.sessions import next_close
 from buffetstore.schemas.timestamps import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -39,28 +40,57 @@ def availability(table: pa.Table, contract: Contract) -> pa.ChunkedArray:
     """Return when each row could be known (timestamp, microseconds, UTC).
 
     It is `available_at` where the row states it, else the end of the bar (event time + interval; for bars of a day or
-    longer the end of the UTC day or month in which they end), else `created_at`. Exchanges' session closes are not
-    looked up: a daily bar counts as known when its UTC day is over.
+    longer the end of the UTC day or month in which they end; for bars of one day whose `exchange` is known to the
+    calendars, when they are installed, the close of its session), else `created_at`.
     """
     known = table["created_at"].cast(MICROSECONDS)
     if "interval" in table.column_names:
-        known = pc.coalesce(_ends(table["interval"], table[contract.event_time]), known)
+        times = table[contract.event_time]
+        known = pc.coalesce(_ends(table["interval"], times), known)
+        if "exchange" in table.column_names:
+            known = pc.coalesce(_session_ends(table["interval"], table["exchange"], times), known)
     if "available_at" in table.column_names:
         known = pc.coalesce(table["available_at"], known)
     return known
 
 
 def _ends(interval: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
-    encoded = pc.dictionary_encode(interval).combine_chunks()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
-    codes = pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False)
-    instants = times.cast(pa.int64()).combine_chunks()
-    starts = pc.fill_null(instants, 0).to_numpy(zero_copy_only=False).view("datetime64[us]")
+    codes, names = _coded(interval)
+    starts = _starts(times)
     ends = np.full(len(starts), np.datetime64("NaT", "us"), "datetime64[us]")
-    for code, name in enumerate(encoded.dictionary.to_pylist()):
+    for code, name in enumerate(names):
         rows = codes == code
         ends[rows] = _end_of(name, starts[rows])
+    return _moments(ends, times)
+
+
+def _session_ends(interval: pa.ChunkedArray, exchange: pa.ChunkedArray, times: pa.ChunkedArray) -> pa.ChunkedArray:
+    codes, names = _coded(exchange)
+    starts = _starts(times)
+    daily = pc.fill_null(pc.equal(interval, "1d"), False).to_numpy()
+    ends = np.full(len(starts), np.datetime64("NaT", "us"), "datetime64[us]")
+    for code, name in enumerate(names):
+        rows = daily & (codes == code)
+        closes = next_close(name, starts[rows]) if rows.any() else None
+        if closes is not None:
+            ends[rows] = closes
+    return _moments(ends, times)
+
+
+def _coded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return a code for each row, -1 for null, and what the codes stand for."""
+    encoded = pc.dictionary_encode(column).combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
+    return pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), encoded.dictionary.to_pylist()
+
+
+def _starts(times: pa.ChunkedArray) -> np.ndarray:
+    instants = times.cast(pa.int64()).combine_chunks()
+    return np.asarray(pc.fill_null(instants, 0).to_numpy(zero_copy_only=False)).view("datetime64[us]")
+
+
+def _moments(ends: np.ndarray, times: pa.ChunkedArray) -> pa.ChunkedArray:
     valid = ~np.isnat(ends) & times.is_valid().to_numpy()
     whole = pa.array(np.where(valid, ends.view(np.int64), 0), mask=~valid)
     return pa.chunked_array([whole]).cast(MICROSECONDS)
