@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from buffetstore.errors import NotFoundError, PreconditionFailedError
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, OVERWRITE, Attributes, ByteRange, ObjectMeta, ObjectStore
+from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
@@ -76,18 +77,7 @@ async def get_many(store: ObjectStore, keys: Sequence[str], *, concurrency: int 
     NotFoundError
         Any of them is not there; the other requests are cancelled.
     """
-    limit = asyncio.Semaphore(concurrency)
-
-    async def fetch(key: str) -> bytes:
-        async with limit:
-            return await get_bytes(store, key)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(fetch(key)) for key in keys]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+    return await gather([partial(get_bytes, store, key) for key in keys], limit=concurrency)
 
 
 async def get_text(store: ObjectStore, key: str, *, encoding: str = "utf-8") -> str:

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from buffetstore.resilience.concurrency import unhurried
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,30 +36,15 @@ async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwar
     A thread cannot be stopped half way: when the caller is cancelled, the work is awaited to its end first and
     only then is `CancelledError` raised, so that nothing lands after the caller has gone on.
     """
-    return await _settled(_cpu_pool(), partial(function, *args, **kwargs))
+    return await unhurried(asyncio.get_running_loop().run_in_executor(_cpu_pool(), partial(function, *args, **kwargs)))
 
 
 async def in_disk_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function`, which waits for the disk, in a thread; as `in_thread` does."""
-    return await _settled(_disk_pool(), partial(function, *args, **kwargs))
+    return await unhurried(asyncio.get_running_loop().run_in_executor(_disk_pool(), partial(function, *args, **kwargs)))
 
 
 def give_way() -> None:
     """Let another thread run, the event loop's above all; on the loop itself, which may not sleep, do nothing."""
     if asyncio._get_running_loop() is None:  # noqa: SLF001 the public one raises instead of answering
         time.sleep(0)
-
-
-async def _settled(pool: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    future = asyncio.get_running_loop().run_in_executor(pool, call)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        while not future.done():
-            try:
-                await asyncio.wait([future])
-            except asyncio.CancelledError:
-                continue
-        if not future.cancelled():
-            future.exception()
-        raise

@@ -20,6 +20,7 @@ from buffetstore.expressions import columns_of
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook, observed
 from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor, QueryOptimizer, bind, counts_of
+from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
 from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteResult, StoreResult
@@ -27,7 +28,6 @@ from buffetstore.storage.foreign import read_with
 from buffetstore.storage.verdict import accepted
 from buffetstore.storage.writing import TableWriter
 from buffetstore.tables import DeltaTable
-from buffetstore.tables.concurrency import gather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping

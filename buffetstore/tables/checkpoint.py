@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from buffetstore.errors import CorruptLogError, NotFoundError, UnsupportedFeatureError
 from buffetstore.objects.helpers import get_bytes
+from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import Metadata, Protocol, Txn
-from buffetstore.tables.concurrency import gather
 from buffetstore.tables.features import check_readable
 from buffetstore.tables.file_table import STRINGS, files_schema, from_columns
 from buffetstore.tables.schema import schema_from_json

@@ -19,6 +19,7 @@ from buffetstore.errors import (
 )
 from buffetstore.monitoring.events import Hook, Operation, no_hook, observed
 from buffetstore.objects.base import CREATE, Attributes
+from buffetstore.resilience.concurrency import unhurried
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import CommitInfo, write_actions
 from buffetstore.tables.conflicts import Proposal, conflict, has_done, outgrown
@@ -26,8 +27,8 @@ from buffetstore.tables.log import Entry, commit_key, join, parse_entry, read_en
 from buffetstore.tables.snapshot import Snapshot, advance
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-    from typing import Any, TypeVar
+    from collections.abc import Awaitable, Callable
+    from typing import TypeVar
 
     from buffetstore.objects.base import ObjectStore
 
@@ -224,17 +225,3 @@ class Committer:
 
 def _follow(head: Snapshot, body: bytes, version: int) -> Snapshot:
     return advance(head, [parse_entry(body, head.path, version)])
-
-
-async def unhurried(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
-    """Carry `work` to its end even when the caller is cancelled; `CancelledError` is raised after it."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()  # it has been looked at, so it is not reported as never retrieved
-        raise

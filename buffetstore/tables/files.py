@@ -8,6 +8,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
@@ -17,10 +18,9 @@ import pyarrow.compute as pc
 from buffetstore.errors import InvalidInputError, StorageError
 from buffetstore.objects.base import CREATE, Attributes
 from buffetstore.objects.keys import checked_key
+from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, gather, unhurried
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile
-from buffetstore.tables.commit import unhurried
-from buffetstore.tables.concurrency import BYTES_IN_FLIGHT
 from buffetstore.tables.file_table import partition_text
 from buffetstore.tables.log import join
 
@@ -119,16 +119,12 @@ async def write_parts(
         )
 
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(write(part)) for part in parts]
-    except BaseException as error:
+        return await gather([partial(write, part) for part in parts])
+    except BaseException:
         # No commit was begun, so nobody can refer to these files.
         with suppress(StorageError):
             await unhurried(store.delete(written))
-        if isinstance(error, BaseExceptionGroup):
-            raise error.exceptions[0] from None
         raise
-    return [task.result() for task in tasks]
 
 
 class _Budget:

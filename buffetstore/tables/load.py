@@ -6,9 +6,9 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import CorruptLogError, NotFoundError
+from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import State, read_checkpoint
-from buffetstore.tables.concurrency import gather
 from buffetstore.tables.log import Entry, find_segment, read_entries, read_entry
 from buffetstore.tables.snapshot import Snapshot, replay
 

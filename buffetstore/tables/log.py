@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import CorruptLogError, NotFoundError, TableNotFoundError, TableVersionNotFoundError
 from buffetstore.objects.helpers import get_bytes
+from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
-from buffetstore.tables.concurrency import gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ import pyarrow as pa
 from buffetstore.errors import CorruptFileError, InvalidQueryError, NotFoundError
 from buffetstore.expressions import Expression, columns_of
 from buffetstore.objects.helpers import get_bytes
-from buffetstore.tables.concurrency import BYTES_IN_FLIGHT, ordered
+from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.tables.file_table import STRINGS, partition_array, rows
 from buffetstore.tables.log import join
 

@@ -10,7 +10,7 @@ more when the idle connection that it chose turns out to be closed).
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from buffetstore.errors import (
@@ -46,9 +46,10 @@ from buffetstore.objects.gcs.uploads import (
 )
 from buffetstore.objects.keys import checked_key
 from buffetstore.objects.ranges import checked_range, coalesce, cut
+from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from buffetstore.objects.pool import PoolStats
 
@@ -175,7 +176,7 @@ class GCSStore(ObjectStore):
             return []
         joined = coalesce(ranges)
         for _ in [None] * _CONSISTENT_READS:
-            parts = await _all([self._reader.range(key, start, end, if_match) for start, end in joined])
+            parts = await gather([partial(self._reader.range, key, start, end, if_match) for start, end in joined])
             if len({meta.version for meta, _ in parts}) == 1:
                 size = parts[0][0].size
                 for start, end in ranges:
@@ -185,10 +186,9 @@ class GCSStore(ObjectStore):
 
     async def delete(self, keys: Sequence[str]) -> None:
         wanted = {checked_key(key) for key in keys}
-        limit = asyncio.Semaphore(_DELETES_AT_ONCE)
 
         async def remove(key: str) -> None:
-            async with limit, self._client.storage(Purpose(f"delete {key!r}", key, writes=True)) as storage:
+            async with self._client.storage(Purpose(f"delete {key!r}", key, writes=True)) as storage:
                 await storage.delete(self._bucket, key, timeout=self._client.timeout)  # type: ignore[arg-type]
 
         async def absent(key: str) -> None:
@@ -199,7 +199,7 @@ class GCSStore(ObjectStore):
             except NotFoundError:
                 return
 
-        await _all([absent(key) for key in wanted])
+        await gather([partial(absent, key) for key in wanted], limit=_DELETES_AT_ONCE)
 
     async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
         async for page in self._pages(prefix, {"startOffset": after} if after else {}, f"items({_LISTED})"):
@@ -295,18 +295,6 @@ def _check(
         wrong.append(f"chunk_bytes {chunk_bytes} must be a multiple of 262144")
     if wrong:
         raise ConfigurationError("; ".join(wrong))
-
-
-async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all at once; the first failure cancels the others and is raised as itself."""
-    if len(calls) == 1:
-        return [await calls[0]]
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(call) for call in calls]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
 
 
 async def _nothing() -> AsyncIterator[bytes]:

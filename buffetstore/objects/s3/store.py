@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -41,6 +40,7 @@ from buffetstore.objects.s3.connection import S3Connection, S3Options
 from buffetstore.objects.s3.errors import Call, entry_error
 from buffetstore.objects.s3.transfer import described, outgoing, quoted, received, stream, written
 from buffetstore.objects.s3.upload import Multipart, S3Upload, condition_of
+from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -175,12 +175,7 @@ class S3Store(ObjectStore):
             async with await self.get(key, range=ByteRange(*span), if_match=if_match) as result:
                 return result.meta, await result.read()
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(read(span)) for span in joined]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        metas, bodies = zip(*(task.result() for task in tasks), strict=True)
+        metas, bodies = zip(*await gather([partial(read, span) for span in joined]), strict=True)
         if len({meta.version for meta in metas}) > 1:
             raise UnavailableError(f"{key!r} in {self._url} was replaced while it was read", key=key)
         return cut([checked_range(start, end, metas[0].size, key) for start, end in ranges], joined, bodies)

@@ -4,19 +4,20 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UnsupportedOperationError
 from buffetstore.objects.base import Upload
 from buffetstore.objects.s3.errors import Call
 from buffetstore.objects.s3.transfer import described, outgoing, quoted, written
+from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable
 
     from buffetstore.objects.base import Attributes, Data, ObjectMeta, PutMode
     from buffetstore.objects.s3.connection import S3Connection
@@ -67,15 +68,14 @@ class Multipart:
                 key=self._key,
             )
         await self._start()
-        limit = asyncio.Semaphore(PARALLEL_PARTS)
 
         async def send_one(number: int, part: memoryview) -> dict[str, Any]:
-            async with limit:
-                body = await outgoing(part)
-                answer = await self._part("upload_part", PartNumber=number, **body)
-                return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": body["ChecksumCRC32"]}
+            body = await outgoing(part)
+            answer = await self._part("upload_part", PartNumber=number, **body)
+            return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": body["ChecksumCRC32"]}
 
-        await self._together([send_one(number, part) for number, part in enumerate(parts, first)])
+        sending = [partial(send_one, number, part) for number, part in enumerate(parts, first)]
+        self._parts += await gather(sending, limit=PARALLEL_PARTS)
         self._size += sum(len(part) for part in parts)
 
     async def copied(self, source: dict[str, str], size: int, part_bytes: int, etag: str) -> ObjectMeta:
@@ -86,7 +86,8 @@ class Multipart:
             common = {"CopySource": source, "CopySourceIfMatch": etag}
             # S3 takes no range of a source below 5 MiB, so the only part has none.
             ranges = [{"CopySourceRange": f"bytes={a}-{b - 1}"} if len(spans) > 1 else {} for a, b in spans]
-            await self._together([self._copy_part(number, common | span) for number, span in enumerate(ranges, 1)])
+            copying = [partial(self._copy_part, number, common | span) for number, span in enumerate(ranges, 1)]
+            self._parts += await gather(copying)
             self._size = size
             return await self.complete()
         except BaseException:
@@ -169,14 +170,6 @@ class Multipart:
         return await self._connection.call(
             operation, key=self._key, mode=mode, write=mode is not None, Key=self._name, **parameters
         )
-
-    async def _together(self, requests: list[Coroutine[Any, Any, dict[str, Any]]]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(request) for request in requests]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        self._parts += [task.result() for task in tasks]
 
 
 class S3Upload(Upload):

@@ -1,13 +1,14 @@
-"""Many requests at once, with a bound on the bytes that are in flight."""
+"""Calls that run together, with a bound on what is in flight, and work that is carried to its end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
 
 T = TypeVar("T")
 
@@ -61,3 +62,17 @@ async def ordered(
         for task, _ in running:
             task.cancel()
         await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
+
+
+async def unhurried(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:
+    """Carry `work` to its end even when the caller is cancelled; `CancelledError` is raised after it."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # it has been looked at, so it is not reported as never retrieved
+        raise
