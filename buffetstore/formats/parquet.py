@@ -9,9 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from buffetstore.errors import ConfigurationError, CorruptFileError, InvalidQueryError, StorageError
-from buffetstore.expressions import Expression, columns_of
+from buffetstore.expressions import Bounds, Expression, columns_of, filter_rows, may_match
 from buffetstore.formats.compression import COMPRESSIONS, Compression, choose_codec, encodings
-from buffetstore.formats.predicates import Bounds, filter_rows, may_match
 from buffetstore.formats.statistics import MAX_COLUMNS, statistics_json
 from buffetstore.resilience.threads import in_thread
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.expressions import columns_of
-from buffetstore.formats.predicates import filter_rows
+from buffetstore.expressions import columns_of, filter_rows
 from buffetstore.query.answer import QueryAnswer
 from buffetstore.query.binding import only_columns
 from buffetstore.query.cache_manager import CacheManager, Reading

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, columns_of
+from buffetstore.expressions import Column, Comparison, columns_of, mask
 from buffetstore.schemas.breaches import Breach
 from buffetstore.schemas.columns import valid, whole_numbers
 
@@ -23,14 +22,6 @@ if TYPE_CHECKING:
     from buffetstore.schemas.columns import Columns
     from buffetstore.schemas.contract import Rule
 
-_KERNELS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": pc.equal,
-    "!=": pc.not_equal,
-    "<": pc.less,
-    "<=": pc.less_equal,
-    ">": pc.greater,
-    ">=": pc.greater_equal,
-}
 _WORDS: dict[str, Callable[[Any, Any], Any]] = {
     "==": np.equal,
     "!=": np.not_equal,
@@ -58,38 +49,10 @@ def broken(holds: Expression, columns: Columns) -> NDArray[np.int64]:
             found = _unequal_words(columns.array(holds.column), holds.op, columns.array(holds.value.name))
             if found is not None:
                 return found
-    truth = truth_of(holds, columns)
-    if isinstance(truth, pa.Scalar):
-        return np.arange(columns.rows) if truth.as_py() is False else np.empty(0, np.int64)
-    if truth.true_count == len(truth) - truth.null_count:
+    truth = mask(columns.table, holds)
+    if pc.all(truth).as_py():  # nulls left out
         return np.empty(0, np.int64)
     return np.flatnonzero(pc.fill_null(pc.invert(truth), False).to_numpy(zero_copy_only=False))
-
-
-def truth_of(expression: Expression, columns: Columns) -> Any:
-    """Return the truth of every row as a boolean array (null is unknown), or one scalar for all."""
-    match expression:
-        case Comparison(name, op, value):
-            return _compared(name, op, value, columns)
-        case IsIn(name, values):
-            array = columns.array(name)
-            found = pc.is_in(array, value_set=pa.array(values, array.type))
-            return pc.if_else(array.is_null(), pa.scalar(None, pa.bool_()), found)
-        case IsNull(name):
-            return columns.array(name).is_null()
-        case And(parts):
-            return reduce(pc.and_kleene, (truth_of(part, columns) for part in parts), pa.scalar(True))
-        case Or(parts):
-            return reduce(pc.or_kleene, (truth_of(part, columns) for part in parts), pa.scalar(False))
-        case Not(part):
-            return pc.invert(truth_of(part, columns))
-
-
-def _compared(name: str, op: str, value: Any, columns: Columns) -> Any:
-    left = columns.array(name)
-    if not isinstance(value, Column):
-        return _KERNELS[op](left, pa.scalar(value))
-    return _KERNELS[op](left, columns.array(value.name))
 
 
 def _unequal_words(left: pa.Array, op: Operator, right: pa.Array) -> NDArray[np.int64] | None:

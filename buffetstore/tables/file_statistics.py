@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from buffetstore.formats.predicates import Bounds
+from buffetstore.expressions import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

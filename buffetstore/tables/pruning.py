@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buffetstore.expressions import Expression, columns_of
-from buffetstore.formats.predicates import Bounds, may_match
+from buffetstore.expressions import Bounds, Expression, columns_of, may_match
 
 if TYPE_CHECKING:
     import pyarrow as pa

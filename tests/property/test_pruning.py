@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, evaluate
+from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, evaluate, mask
 from buffetstore.formats import ParquetFormatter, statistics_json
-from buffetstore.formats.predicates import mask
 from buffetstore.tables import AddFile, prune
 from buffetstore.tables.file_table import from_actions
 

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from buffetstore.expressions import ALWAYS
-from buffetstore.formats.predicates import mask
+from buffetstore.expressions import ALWAYS, mask
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.file_table import rows as file_rows

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from buffetstore.expressions import IsIn, Not, evaluate
-from buffetstore.formats.predicates import Bounds, filter_rows, may_match
+from buffetstore.expressions import Bounds, IsIn, Not, evaluate, filter_rows, may_match
 
 numbers = st.integers(-200, 200)
 

@@ -1,4 +1,4 @@
-"""Predicates as values: small nodes, and passes over them.
+"""Predicates as values: small nodes, what they read, and what they mean of one row.
 
 Rules of a contract and filters of a query are both written in these nodes. They mean the same in every pass: three
 valued as in SQL (a comparison with null is null), and NaN compares false with everything.
@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
-from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
-
-import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -103,24 +100,6 @@ def _columns(expression: Expression) -> Iterator[str]:
                 yield from _columns(part)
         case Not(part):
             yield from _columns(part)
-
-
-def to_arrow(expression: Expression) -> Any:
-    """Return the `pyarrow.compute.Expression` of the same meaning."""
-    match expression:
-        case Comparison(column, op, value):
-            right = pc.field(value.name) if isinstance(value, Column) else pc.scalar(value)
-            return _OPERATORS[op](pc.field(column), right)
-        case IsIn(column, values):
-            return reduce(operator.or_, (pc.field(column) == pc.scalar(v) for v in values), pc.scalar(False))
-        case IsNull(column):
-            return pc.field(column).is_null()
-        case And(parts):
-            return reduce(operator.and_, (to_arrow(part) for part in parts), pc.scalar(True))
-        case Or(parts):
-            return reduce(operator.or_, (to_arrow(part) for part in parts), pc.scalar(False))
-        case Not(part):
-            return ~to_arrow(part)
 
 
 def evaluate(expression: Expression, row: Mapping[str, Any]) -> bool | None:
