@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -66,6 +67,9 @@ def same_value(first: str, second: str) -> Fill:
     return Fill(f"{first}_is_{second}", function)
 
 
+_FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
+
+
 def _fill_target_date(table: pa.Table, _: Findings) -> pa.Table:
     if "target_date" not in table.column_names or not table["target_date"].null_count:
         return table
@@ -73,7 +77,10 @@ def _fill_target_date(table: pa.Table, _: Findings) -> pa.Table:
     horizon = table["forecast_horizon_days"]
     # What is more is for the checks to refuse; abs() would overflow on the least integer.
     fits = pc.and_(pc.less(horizon, 1_000_000), pc.greater(horizon, -1_000_000))
-    target = pc.add(days.cast(pa.int64()), pc.if_else(fits, horizon, None)).cast(pa.int32()).cast(pa.date32())
+    reached = pc.add(days.cast(pa.int64()), pc.if_else(fits, horizon, None))
+    # Python, and the tools that read the table, know the years 1 to 9999.
+    known = pc.and_(pc.greater_equal(reached, _FIRST_DAY), pc.less_equal(reached, _LAST_DAY))
+    target = pc.if_else(known, reached, None).cast(pa.int32()).cast(pa.date32())
     return replaced(table, "target_date", pc.coalesce(table["target_date"], target))
 
 

@@ -42,9 +42,12 @@ def test_target_date_is_the_utc_day_plus_the_horizon():
         {"timestamp": NOW, "forecast_horizon_days": 1, "target_date": date(2030, 1, 1)},
         {"timestamp": NOW},
         {"timestamp": NOW, "forecast_horizon_days": 10**15},
+        {"timestamp": datetime(9999, 12, 30, tzinfo=UTC), "forecast_horizon_days": 1},
+        {"timestamp": datetime(9999, 12, 30, tzinfo=UTC), "forecast_horizon_days": 2},
+        {"timestamp": datetime(1, 1, 2, tzinfo=UTC), "forecast_horizon_days": -2},
     ]
     found = take(rows, FORECASTS).table["target_date"].to_pylist()
-    assert found == [date(2024, 3, 1), date(2030, 1, 1), None, None]
+    assert found == [date(2024, 3, 1), date(2030, 1, 1), None, None, date(9999, 12, 31), None, None]
 
 
 @pytest.mark.parametrize("spelling", ["C", "c", "CALL", "Call"])
