@@ -137,8 +137,8 @@ class ParquetFormatter:
             with pq.ParquetFile(
                 source, metadata=metadata, read_dictionary=sorted(coded), page_checksum_verification=True
             ) as file:
-                reading = _Reading(file, schema if schema is not None else _with_constants(file, constants), constants)
-                return reading.read(columns, predicate)
+                shape = schema if schema is not None else _with_constants(file, constants)
+                return _Reading(file, shape, constants, _leaves(metadata)).read(columns, predicate)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -174,6 +174,7 @@ class _Reading:
     file: pq.ParquetFile
     schema: pa.Schema
     constants: Mapping[str, pa.Scalar]
+    leaves: Mapping[str, int]
 
     def read(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
         wanted = list(self.schema.names if columns is None else columns)
@@ -202,7 +203,7 @@ class _Reading:
         return self.file.read_row_groups(groups, columns=filled) if filled else pa.table({})
 
     def _is_empty(self, name: str, groups: list[int]) -> bool:
-        leaf = self._leaf(name)
+        leaf = self.leaves.get(name)
         if leaf is None:
             return False
         chunks = [self.file.metadata.row_group(group).column(leaf) for group in groups]
@@ -239,7 +240,7 @@ class _Reading:
             value = self.constants[name]
             same = pa.repeat(value.cast(kind), count)
             return Bounds(same, same, pa.repeat(pa.scalar(0, pa.int64()), count)) if value.is_valid else None
-        leaf = self._leaf(name)
+        leaf = self.leaves.get(name)
         if leaf is None:
             return None
         found = [_group_bounds(self.file.metadata.row_group(group).column(leaf)) for group in range(count)]
@@ -250,11 +251,11 @@ class _Reading:
             return None
         return Bounds(low, high, pa.array([each[2] for each in found], pa.int64()))
 
-    def _leaf(self, name: str) -> int | None:
-        if pa.types.is_nested(self.schema.field(name).type):
-            return None
-        schema = self.file.metadata.schema
-        return next((index for index in range(len(schema)) if schema.column(index).path == name), None)
+
+def _leaves(metadata: pq.FileMetaData) -> dict[str, int]:
+    """Return where each column's chunk is in a row group; a nested column has none under its own name."""
+    schema = metadata.schema
+    return {schema.column(index).path: index for index in range(len(schema))}
 
 
 def _coded_in_file(metadata: pq.FileMetaData) -> set[str]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Data = bytes | bytearray | memoryview
 
+_INLINE_BYTES = 512 * 1024  # what is copied quicker than a thread is asked
+
 
 @dataclass(frozen=True, slots=True)
 class PutMode:
@@ -138,8 +140,9 @@ class GetResult:
             await self.aclose()
         if len(parts) == 1:
             return bytes(parts[0])
+        start, end = self.range
         # Joining copies every byte: of a large object that would hold the loop.
-        return await in_thread(b"".join, parts) if parts else b""
+        return b"".join(parts) if end - start <= _INLINE_BYTES else await in_thread(b"".join, parts)
 
     async def aclose(self) -> None:
         """Free the connection; the rest of the body is not read."""

@@ -13,7 +13,6 @@ from buffetstore.errors import ChecksumMismatchError, InvalidRangeError, Unavail
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, GetResult, ObjectMeta
 from buffetstore.objects.gcs.client import Purpose
 from buffetstore.objects.gcs.uploads import base64_crc32c, generation
-from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,22 +22,6 @@ if TYPE_CHECKING:
 
     from buffetstore.objects.base import ByteRange
     from buffetstore.objects.gcs.client import GCSClient
-
-_INLINE_BYTES = 512 * 1024
-
-
-class _Body(GetResult):
-    """A body whose parts are joined at its end: large ones in a thread, where `join` frees the interpreter."""
-
-    async def read(self) -> bytes:
-        try:
-            parts = [chunk async for chunk in self]
-        finally:
-            await self.aclose()
-        if len(parts) == 1 and isinstance(parts[0], bytes):
-            return parts[0]
-        start, end = self.range
-        return b"".join(parts) if end - start <= _INLINE_BYTES else await in_thread(b"".join, parts)
 
 
 class ObjectReader:
@@ -57,7 +40,7 @@ class ObjectReader:
             await chunks.aclose()
             response.close()
 
-        return _Body(meta, chunks, range=span, aclose=close)
+        return GetResult(meta, chunks, range=span, aclose=close)
 
     async def open(
         self, key: str, span: str | None, if_match: str | None
@@ -97,7 +80,7 @@ class ObjectReader:
     async def range(self, key: str, start: int, end: int, if_match: str | None) -> tuple[ObjectMeta, bytes]:
         """Return bytes [start, end), cut to the object's size, with the metadata of the object they are from."""
         response, meta, span = await self.open(key, f"bytes={start}-{end - 1}", if_match)
-        result = _Body(meta, self.chunks(response, key, span[1] - span[0], None), range=span)
+        result = GetResult(meta, self.chunks(response, key, span[1] - span[0], None), range=span)
         try:
             return meta, await result.read()
         finally:
