@@ -19,7 +19,8 @@
     │   └── TableVersionNotFoundError
     ├── AccessError (PermissionError)              mend the credentials or the rights
     │   ├── AuthenticationError
-    │   └── PermissionDeniedError
+    │   ├── PermissionDeniedError
+    │   └── WrongKeyError                          encrypted with a key that is not held
     ├── ConflictError                              somebody else was first: read again, decide again
     │   ├── AlreadyExistsError (FileExistsError)
     │   ├── PreconditionFailedError
@@ -31,8 +32,11 @@
     ├── CorruptionError                            bytes are not what was written
     │   ├── ChecksumMismatchError                  (transient: read again)
     │   ├── CorruptFileError
-    │   └── CorruptLogError
+    │   ├── CorruptLogError
+    │   └── TamperedError                          encrypted bytes that do not authenticate
+    ├── StorageFullError                           make room, or raise the quota
     └── UnavailableError                           transient: try again later
+        ├── CircuitOpenError                       (not retried: `retry_after` says when)
         ├── DeadlineExceededError (TimeoutError)
         └── RateLimitedError
 
@@ -185,6 +189,12 @@ class PermissionDeniedError(AccessError):
     code = "permission_denied"
 
 
+class WrongKeyError(AccessError):
+    """The object is encrypted with a key that is not held, or that is another one of the same name."""
+
+    code = "wrong_key"
+
+
 class ConflictError(StorageError):
     """Somebody else was first."""
 
@@ -266,11 +276,30 @@ class CorruptLogError(CorruptionError):
     code = "corrupt_log"
 
 
+class TamperedError(CorruptionError):
+    """Encrypted bytes do not authenticate: they were changed, cut, or moved from another place."""
+
+    code = "tampered"
+
+
+class StorageFullError(StorageError):
+    """The disk is full, or a quota is used up; nothing was written."""
+
+    code = "storage_full"
+
+
 class UnavailableError(StorageError):
     """The service did not answer, or answered that it cannot now."""
 
     code = "unavailable"
     transient = True
+
+
+class CircuitOpenError(UnavailableError):
+    """The service failed so often of late that it is not asked until `retry_after` seconds have passed."""
+
+    code = "circuit_open"
+    transient = False
 
 
 class DeadlineExceededError(UnavailableError, TimeoutError):

@@ -9,11 +9,13 @@ from buffetstore.objects.base import (
     Attributes,
     ByteRange,
     Capabilities,
+    Checksum,
     Data,
     GetResult,
     Listing,
     ObjectMeta,
     ObjectStore,
+    ObjectVersion,
     PutMode,
     Update,
     Upload,
@@ -33,8 +35,8 @@ from buffetstore.objects.helpers import (
 )
 from buffetstore.objects.local import LocalStore
 from buffetstore.objects.memory import MemoryStore
-from buffetstore.objects.open import open_store
-from buffetstore.objects.pool import PoolStats, pool_stats
+from buffetstore.objects.open import open_store, register_store
+from buffetstore.objects.pool import PoolStats, pool_stats, warm_up
 from buffetstore.objects.wrappers import MetricsStore, PrefixStore, RetryStore, StoreWrapper
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Attributes",
     "ByteRange",
     "Capabilities",
+    "Checksum",
     "Data",
     "GetResult",
     "Listing",
@@ -52,6 +55,7 @@ __all__ = [
     "MetricsStore",
     "ObjectMeta",
     "ObjectStore",
+    "ObjectVersion",
     "PoolStats",
     "PrefixStore",
     "PutMode",
@@ -71,5 +75,7 @@ __all__ = [
     "pool_stats",
     "put_text",
     "read_object",
+    "register_store",
     "upload_file",
+    "warm_up",
 ]

@@ -12,13 +12,16 @@ Rules that hold for every store and wrapper (`buffetstore.testing.ObjectStoreCon
 * `aclose` may be called twice. Cancelling a call frees what it held.
 """
 
+# ruff: noqa: ARG002 - what a store does not have takes its arguments all the same
+
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import TYPE_CHECKING, Literal, Self
 
-from buffetstore.resilience.threads import in_thread
+from buffetstore.errors import InvalidInputError, UnsupportedOperationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -26,8 +29,6 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 Data = bytes | bytearray | memoryview
-
-_INLINE_BYTES = 512 * 1024  # what is copied quicker than a thread is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +62,36 @@ DEFAULT_ATTRIBUTES = Attributes()
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a store can promise; a test skips, and a table refuses, by these names."""
+    """What a store can promise; a test skips, and a table refuses, by these names.
+
+    Parameters
+    ----------
+    conditional_create, conditional_update:
+        `CREATE` and `Update` are kept, by `put` and by uploads.
+    metadata:
+        `Attributes` are stored and returned.
+    unique_versions:
+        Two writes never have one version. Where a version is a digest (ETag), the same bytes give the same again.
+    signed_urls:
+        `signed_url` is there.
+    object_versions:
+        `list_versions`, `get_version` and `restore_version` are there, where the bucket keeps versions.
+    """
 
     conditional_create: bool = True
     conditional_update: bool = True
     metadata: bool = True
+    unique_versions: bool = True
+    signed_urls: bool = False
+    object_versions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Checksum:
+    """A digest of an object's stored bytes, as the service keeps it; `value` is base64."""
+
+    algorithm: Literal["crc32c", "crc32", "md5", "sha1", "sha256"]
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +99,7 @@ class ObjectMeta:
     """An object without its bytes.
 
     `version` is opaque, changes with every write, and is what `Update` and `if_match` take. `size` is in bytes.
-    `attributes` is None where a listing does not carry them.
+    `attributes` is None where a listing does not carry them, `checksum` where the service gives none of all the bytes.
     """
 
     key: str
@@ -81,6 +107,21 @@ class ObjectMeta:
     version: str
     last_modified: datetime
     attributes: Attributes | None = None
+    checksum: Checksum | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """One version of an object, in a bucket that keeps them.
+
+    `id` is what `get_version` and `restore_version` take. A deletion is a version too, without bytes, where the service
+    marks deletions (S3); elsewhere the newest version of a deleted object is not current.
+    """
+
+    meta: ObjectMeta
+    id: str
+    is_current: bool
+    is_deletion: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +176,33 @@ class GetResult:
     async def read(self) -> bytes:
         """Return all the bytes of the range, checked, and close."""
         try:
-            parts = [chunk async for chunk in self._chunks]
+            # One growing buffer, whose memory becomes the answer: joining parts would copy a large object at once.
+            buffer = BytesIO()
+            async for chunk in self._chunks:
+                buffer.write(chunk)
+            return buffer.getvalue()
         finally:
             await self.aclose()
-        if len(parts) == 1:
-            return bytes(parts[0])
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Write all the bytes of the range, checked, to the start of `buffer`, and close; return how many there were.
+
+        Raises
+        ------
+        InvalidInputError
+            `buffer` is smaller than the range.
+        """
         start, end = self.range
-        # Joining copies every byte: of a large object that would hold the loop.
-        return b"".join(parts) if end - start <= _INLINE_BYTES else await in_thread(b"".join, parts)
+        try:
+            if len(buffer) < end - start:
+                raise InvalidInputError(f"a buffer of {len(buffer)} bytes cannot take {end - start}", key=self.meta.key)
+            done = 0
+            async for chunk in self._chunks:
+                buffer[done : done + len(chunk)] = chunk
+                done += len(chunk)
+            return done
+        finally:
+            await self.aclose()
 
     async def aclose(self) -> None:
         """Free the connection; the rest of the body is not read."""
@@ -256,6 +316,57 @@ class ObjectStore(ABC):
     @abstractmethod
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         """Copy within the store, bytes and attributes, without downloading."""
+
+    async def signed_url(
+        self,
+        key: str,
+        *,
+        method: Literal["GET", "PUT"] = "GET",
+        expires_seconds: int = 3600,
+        content_type: str | None = None,
+    ) -> str:
+        """Return a URL by which anybody may read (GET) or write (PUT) this one object for so long.
+
+        Parameters
+        ----------
+        content_type:
+            What a PUT must send as its Content-Type.
+
+        Raises
+        ------
+        UnsupportedOperationError
+            The store has no signed URLs (`capabilities.signed_urls`).
+        InvalidInputError
+            `expires_seconds` is not within what the service allows (seven days on most).
+        """
+        raise self._unsupported("signed_url")
+
+    def list_versions(self, prefix: str = "") -> AsyncIterator[ObjectVersion]:
+        """Yield every version of the objects under `prefix`, in order of key, the newest of a key first.
+
+        Raises
+        ------
+        UnsupportedOperationError
+            The store keeps no versions (`capabilities.object_versions`).
+        """
+        raise self._unsupported("list_versions")
+
+    async def get_version(
+        self,
+        key: str,
+        version_id: str,
+        *,
+        range: ByteRange | None = None,  # noqa: A002 - the field's own word
+    ) -> GetResult:
+        """Open one version, current or not; `NotFoundError` if there is none of this id, or it is a deletion."""
+        raise self._unsupported("get_version")
+
+    async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
+        """Make a version current again, by a copy of it; the versions between stay in the history."""
+        raise self._unsupported("restore_version")
+
+    def _unsupported(self, operation: str) -> UnsupportedOperationError:
+        return UnsupportedOperationError(f"{type(self).__name__} at {self.url} has no {operation}")
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buffetstore.errors import ConfigurationError, MissingDependencyError
 from buffetstore.monitoring.events import Hook, no_hook
@@ -19,14 +21,58 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
     from buffetstore.resilience.retry import RetryPolicy
 
-# Each is loaded when a URL asks for it; its client library may not be installed.
+    StoreFactory = Callable[..., ObjectStore]
+
+
+class Builtin(NamedTuple):
+    """A store of ours: loaded when a URL asks for it, as its client library may not be installed."""
+
+    target: str
+    packages: tuple[str, ...] = ()
+    extra: str = ""
+
+
+_AZURE = Builtin("buffetstore.objects.azure:AzureStore", ("azure", "aiohttp"), "azure")
+_SFTP = Builtin("buffetstore.objects.fsspec:FsspecStore", ("fsspec", "sshfs", "asyncssh"), "sftp")
+_WEBHDFS = Builtin("buffetstore.objects.fsspec:FsspecStore", ("fsspec", "requests"), "webhdfs")
 STORES = {
-    "file": "buffetstore.objects.local:LocalStore",
-    "gs": "buffetstore.objects.gcs:GCSStore",
-    "memory": "buffetstore.objects.memory:MemoryStore",
-    "s3": "buffetstore.objects.s3:S3Store",
+    "abfs": _AZURE,
+    "abfss": _AZURE,
+    "az": _AZURE,
+    "file": Builtin("buffetstore.objects.local:LocalStore"),
+    "gs": Builtin("buffetstore.objects.gcs:GCSStore"),
+    "memory": Builtin("buffetstore.objects.memory:MemoryStore"),
+    "s3": Builtin("buffetstore.objects.s3:S3Store", ("aiobotocore", "botocore"), "s3"),
+    "sftp": _SFTP,
+    "webhdfs": _WEBHDFS,
 }
-_EXTRAS = {"s3": ("aiobotocore", "s3")}
+ENTRY_POINTS = "buffetstore.stores"
+_registered: dict[str, StoreFactory] = {}
+
+
+def register_store(scheme: str, factory: StoreFactory) -> None:
+    """Let `open_store` open the URLs of `scheme` by ``factory(url, **options)``; the last one registered wins.
+
+    The URL that the factory gets has no prefix: ``scheme://place``. A package does the same, without being imported
+    before, by an entry point of the group ``buffetstore.stores``, named as the scheme, that loads the factory.
+
+    Raises
+    ------
+    ConfigurationError
+        `scheme` is not one, or is one of ours.
+
+    Examples
+    --------
+    >>> from buffetstore.objects.memory import MemoryStore
+    >>> register_store("scratch", lambda url, **options: MemoryStore())
+    >>> open_store("scratch://any/prefix").url
+    'memory://prefix'
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
+        raise ConfigurationError(f"{scheme!r} is not the scheme of a URL: lower case letters, digits, '+', '.', '-'")
+    if scheme in STORES:
+        raise ConfigurationError(f"{scheme}:// is a store of ours: register another scheme")
+    _registered[scheme] = factory
 
 
 def open_store(
@@ -85,21 +131,29 @@ def _split(url: str) -> tuple[str, str, str]:
     return scheme, f"{scheme}://{bucket}", prefix.rstrip("/")
 
 
-def _factory(scheme: str, url: str, options: dict[str, Any]) -> Callable[..., ObjectStore]:
-    target = STORES.get(scheme)
-    if target is None:
-        known = ", ".join(f"{name}://" for name in sorted(STORES))
-        raise ConfigurationError(f"{url!r} has an unknown scheme: known are {known} and plain paths")
-    module, _, name = target.partition(":")
+def _factory(scheme: str, url: str, options: dict[str, Any]) -> StoreFactory:
+    builtin = STORES.get(scheme)
+    if builtin is None:
+        return _custom(scheme, url)
+    module, _, name = builtin.target.partition(":")
     try:
-        factory = getattr(import_module(module), name).from_url
+        factory: StoreFactory = getattr(import_module(module), name).from_url
     except ModuleNotFoundError as error:
-        package, extra = _EXTRAS.get(scheme, ("", ""))
-        if error.name is None or error.name.partition(".")[0] not in {package, "botocore"}:
+        if error.name is None or error.name.partition(".")[0] not in builtin.packages:
             raise
-        raise MissingDependencyError(package, extra) from error
+        raise MissingDependencyError(builtin.packages[0], builtin.extra) from error
     _check_options(factory, name, options)
-    return factory  # type: ignore[no-any-return]
+    return factory
+
+
+def _custom(scheme: str, url: str) -> StoreFactory:
+    if scheme in _registered:
+        return _registered[scheme]
+    found = entry_points(group=ENTRY_POINTS)
+    if scheme in found.names:
+        return found[scheme].load()  # type: ignore[no-any-return]
+    known = ", ".join(f"{name}://" for name in sorted({*STORES, *_registered, *found.names}))
+    raise ConfigurationError(f"{url!r} has an unknown scheme: known are {known} and plain paths")
 
 
 def _check_options(factory: Callable[..., ObjectStore], name: str, options: dict[str, Any]) -> None:

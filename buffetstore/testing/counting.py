@@ -44,7 +44,9 @@ class CountingStore(StoreWrapper):
         caller can start several.
     """
 
-    forwards: ClassVar[frozenset[str]] = frozenset({"url", "capabilities", "aclose"})
+    forwards: ClassVar[frozenset[str]] = frozenset(
+        {"url", "capabilities", "signed_url", "list_versions", "get_version", "restore_version", "aclose"}
+    )
 
     def __init__(self, inner: ObjectStore, *, latency_seconds: float = 0.0) -> None:
         super().__init__(inner)

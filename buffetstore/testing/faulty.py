@@ -98,7 +98,9 @@ class FaultyStore(StoreWrapper):
         Slept before every call.
     """
 
-    forwards: ClassVar[frozenset[str]] = frozenset({"url", "capabilities", "aclose"})
+    forwards: ClassVar[frozenset[str]] = frozenset(
+        {"url", "capabilities", "signed_url", "list_versions", "get_version", "restore_version", "aclose"}
+    )
 
     def __init__(
         self,

@@ -17,12 +17,14 @@ from buffetstore.objects.base import (
     Listing,
     ObjectMeta,
     ObjectStore,
+    ObjectVersion,
     PutMode,
     Upload,
 )
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from typing import Literal
 
 
 class StoreWrapper(ObjectStore):
@@ -76,6 +78,27 @@ class StoreWrapper(ObjectStore):
 
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         return await self.inner.copy(source, target, mode=mode)
+
+    async def signed_url(
+        self,
+        key: str,
+        *,
+        method: Literal["GET", "PUT"] = "GET",
+        expires_seconds: int = 3600,
+        content_type: str | None = None,
+    ) -> str:
+        return await self.inner.signed_url(
+            key, method=method, expires_seconds=expires_seconds, content_type=content_type
+        )
+
+    def list_versions(self, prefix: str = "") -> AsyncIterator[ObjectVersion]:
+        return self.inner.list_versions(prefix)
+
+    async def get_version(self, key: str, version_id: str, *, range: ByteRange | None = None) -> GetResult:
+        return await self.inner.get_version(key, version_id, range=range)
+
+    async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
+        return await self.inner.restore_version(key, version_id)
 
     async def aclose(self) -> None:
         await self.inner.aclose()

@@ -18,24 +18,29 @@ from buffetstore.objects.base import (
     Listing,
     ObjectMeta,
     ObjectStore,
+    ObjectVersion,
     PutMode,
     Upload,
 )
 from buffetstore.objects.wrappers.base import StoreWrapper, UploadWrapper, WrappedResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Sequence
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 
 class MetricsStore(StoreWrapper):
     """Tells `hook` of each finished call as `objects.<verb>`.
 
-    The verbs are put, upload, get, head, get_ranges, delete, list_objects, list_prefixes and copy. Counts: `bytes_out`
+    The verbs are put, upload, get, head, get_ranges, delete, list_objects, list_prefixes, copy, list_versions,
+    get_version and restore_version. Counts: `bytes_out`
     were given to the store, `bytes_in` came from it, `keys` were listed or deleted. A get is told when its body has
     been consumed or closed, an upload when it is completed or aborted; their seconds last until then.
     """
 
-    forwards: ClassVar[frozenset[str]] = frozenset({"url", "capabilities", "aclose"})
+    forwards: ClassVar[frozenset[str]] = frozenset({"url", "capabilities", "signed_url", "aclose"})
 
     def __init__(self, inner: ObjectStore, hook: Hook) -> None:
         super().__init__(inner)
@@ -65,13 +70,7 @@ class MetricsStore(StoreWrapper):
         if head:
             with observed(self._hook, "objects.head", key):
                 return await self.inner.get(key, if_match=if_match, head=True)
-        call = _Call(self._hook, "objects.get", key, "bytes_in")
-        try:
-            result = await self.inner.get(key, range=range, if_match=if_match)
-        except BaseException as error:
-            call.end(error)
-            raise
-        return _ObservedResult(result, call)
+        return await self._opened("objects.get", key, self.inner.get(key, range=range, if_match=if_match))
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
@@ -86,19 +85,8 @@ class MetricsStore(StoreWrapper):
             await self.inner.delete(keys)
             counts["keys"] = len(keys)
 
-    async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
-        call = _Call(self._hook, "objects.list_objects", prefix, "keys")
-        try:
-            async for meta in self.inner.list_objects(prefix, after=after):
-                call.count += 1
-                yield meta
-        except GeneratorExit:  # the caller has seen enough
-            call.end()
-            raise
-        except BaseException as error:
-            call.end(error)
-            raise
-        call.end()
+    def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
+        return self._listed("objects.list_objects", prefix, self.inner.list_objects(prefix, after=after))
 
     async def list_prefixes(self, prefix: str = "") -> Listing:
         with observed(self._hook, "objects.list_prefixes", prefix) as counts:
@@ -109,6 +97,39 @@ class MetricsStore(StoreWrapper):
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         with observed(self._hook, "objects.copy", target):
             return await self.inner.copy(source, target, mode=mode)
+
+    def list_versions(self, prefix: str = "") -> AsyncIterator[ObjectVersion]:
+        return self._listed("objects.list_versions", prefix, self.inner.list_versions(prefix))
+
+    async def get_version(self, key: str, version_id: str, *, range: ByteRange | None = None) -> GetResult:
+        return await self._opened("objects.get_version", key, self.inner.get_version(key, version_id, range=range))
+
+    async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
+        with observed(self._hook, "objects.restore_version", key):
+            return await self.inner.restore_version(key, version_id)
+
+    async def _opened(self, name: str, key: str, opening: Awaitable[GetResult]) -> GetResult:
+        call = _Call(self._hook, name, key, "bytes_in")
+        try:
+            result = await opening
+        except BaseException as error:
+            call.end(error)
+            raise
+        return _ObservedResult(result, call)
+
+    async def _listed(self, name: str, prefix: str, listing: AsyncIterator[T]) -> AsyncIterator[T]:
+        call = _Call(self._hook, name, prefix, "keys")
+        try:
+            async for entry in listing:
+                call.count += 1
+                yield entry
+        except GeneratorExit:  # the caller has seen enough
+            call.end()
+            raise
+        except BaseException as error:
+            call.end(error)
+            raise
+        call.end()
 
 
 class _Call:

@@ -19,6 +19,7 @@ from buffetstore.objects.base import (
     Listing,
     ObjectMeta,
     ObjectStore,
+    ObjectVersion,
     PutMode,
     Upload,
 )
@@ -27,6 +28,7 @@ from buffetstore.objects.wrappers.base import StoreWrapper, UploadWrapper, Wrapp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
+    from typing import Literal
 
 
 class PrefixStore(StoreWrapper):
@@ -104,6 +106,33 @@ class PrefixStore(StoreWrapper):
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         with self._names.in_errors():
             return self._names.own(await self.inner.copy(self._names.full(source), self._names.full(target), mode=mode))
+
+    async def signed_url(
+        self,
+        key: str,
+        *,
+        method: Literal["GET", "PUT"] = "GET",
+        expires_seconds: int = 3600,
+        content_type: str | None = None,
+    ) -> str:
+        with self._names.in_errors():
+            return await self.inner.signed_url(
+                self._names.full(key), method=method, expires_seconds=expires_seconds, content_type=content_type
+            )
+
+    async def list_versions(self, prefix: str = "") -> AsyncIterator[ObjectVersion]:
+        with self._names.in_errors():
+            async for version in self.inner.list_versions(self._prefix + prefix):
+                yield replace(version, meta=self._names.own(version.meta))
+
+    async def get_version(self, key: str, version_id: str, *, range: ByteRange | None = None) -> GetResult:
+        with self._names.in_errors():
+            result = await self.inner.get_version(self._names.full(key), version_id, range=range)
+        return WrappedResult(result, self._names.own(result.meta), self._chunks(result))
+
+    async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
+        with self._names.in_errors():
+            return self._names.own(await self.inner.restore_version(self._names.full(key), version_id))
 
     async def _chunks(self, result: GetResult) -> AsyncIterator[Data]:
         with self._names.in_errors():

@@ -55,7 +55,9 @@ class RetryStore(StoreWrapper):
         Told of each retry (`objects.retry`).
     """
 
-    forwards: ClassVar[frozenset[str]] = frozenset({"url", "capabilities", "aclose"})
+    forwards: ClassVar[frozenset[str]] = frozenset(
+        {"url", "capabilities", "signed_url", "list_versions", "get_version", "restore_version", "aclose"}
+    )
 
     def __init__(self, inner: ObjectStore, policy: RetryPolicy = DEFAULT_POLICY, *, hook: Hook = no_hook) -> None:
         super().__init__(inner)

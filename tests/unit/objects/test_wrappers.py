@@ -12,7 +12,7 @@ from buffetstore.objects import LocalStore, MemoryStore, MetricsStore, ObjectSto
 from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.testing import Fault, FaultyStore
 
-CONTRACT = ObjectStore.__abstractmethods__
+CONTRACT = frozenset(name for name in vars(ObjectStore) if not name.startswith("_"))
 
 
 def wrappers() -> list[type[StoreWrapper]]:
