@@ -21,6 +21,7 @@ from buffetstore.config import GCSConfig, store_options_from_environment
 from buffetstore.errors import ConfigurationError, InvalidInputError, SchemaValidationError, StorageError
 from buffetstore.manager import GCSStorageManager, StorageManager
 from buffetstore.objects import ObjectStore, open_store
+from buffetstore.resilience.loops import new_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -51,7 +52,8 @@ err = Console(stderr=True)
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work on a loop of its own."""
-    return asyncio.run(work)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
 
 
 def manager(url: str | None, **options: Any) -> StorageManager:

@@ -51,6 +51,7 @@ class HttpPool:
             total=None, sock_connect=min(connect_seconds, idle_seconds), sock_read=idle_seconds
         )
         self._session: aiohttp.ClientSession | None = None
+        self._warming = asyncio.Lock()
         self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
         self._is_closed = False
 
@@ -90,15 +91,20 @@ class HttpPool:
             )
 
     async def warm_up(self, url: URL, connections: int, headers: Mapping[str, str] | None = None) -> None:
-        """Open `connections` at once by asking for `url`, whatever it answers."""
-        count = min(connections, self.max_connections)
-        together = asyncio.Barrier(count)
+        """Open `connections` at once by asking for `url`, whatever it answers: let that be short."""
+        # Two at once would wait for each other's connections.
+        async with self._warming:
+            await self._warm_up(url, min(connections, self.max_connections - self.stats().in_use), headers)
+
+    async def _warm_up(self, url: URL, count: int, headers: Mapping[str, str] | None) -> None:
+        together = asyncio.Barrier(max(count, 1))
 
         async def open_one() -> None:
-            async with self.session.head(url, headers=headers, allow_redirects=False):
+            async with self.session.get(url, headers=headers, allow_redirects=False) as answer:
                 await together.wait()  # none is given back, to be taken again, before all are open
+                await answer.read()
 
-        await gather([open_one] * count, limit=count)
+        await gather([open_one] * count, limit=max(count, 1))
 
     def stats(self) -> PoolStats:
         """Return how many connections are busy and idle, and how many requests wait for one."""

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from buffetstore.errors import UnsupportedOperationError
+from buffetstore.resilience.loops import new_event_loop
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -37,7 +38,7 @@ class LoopThread:
                 self._thread, self._loop, self._leases, self._pid = None, None, 0, os.getpid()
             self._leases += 1
             if self._thread is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = new_event_loop()
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name="buffetstore-sync", daemon=True)
                 self._thread.start()
 
