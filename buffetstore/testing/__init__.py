@@ -9,19 +9,39 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from buffetstore.testing.background import in_background
     from buffetstore.testing.counting import CountingStore
     from buffetstore.testing.data_storage import DataStorageContract
     from buffetstore.testing.faulty import Fault, FaultyStore, random_faults
+    from buffetstore.testing.http_faults import HttpFault, HttpFaultProxy
     from buffetstore.testing.object_store import ObjectStoreContract
+    from buffetstore.testing.proxy import Conditions, FaultProxy
 
-__all__ = ["CountingStore", "DataStorageContract", "Fault", "FaultyStore", "ObjectStoreContract", "random_faults"]
+__all__ = [
+    "Conditions",
+    "CountingStore",
+    "DataStorageContract",
+    "Fault",
+    "FaultProxy",
+    "FaultyStore",
+    "HttpFault",
+    "HttpFaultProxy",
+    "ObjectStoreContract",
+    "in_background",
+    "random_faults",
+]
 
 _MODULES = {
+    "Conditions": "proxy",
     "CountingStore": "counting",
     "DataStorageContract": "data_storage",
     "Fault": "faulty",
+    "FaultProxy": "proxy",
     "FaultyStore": "faulty",
+    "HttpFault": "http_faults",
+    "HttpFaultProxy": "http_faults",
     "ObjectStoreContract": "object_store",
+    "in_background": "background",
     "random_faults": "faulty",
 }
 

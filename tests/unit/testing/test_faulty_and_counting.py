@@ -94,7 +94,7 @@ class TestCountingStore:
 
 def test_stores_and_servers_do_not_need_pytest():
     code = (
-        "import sys; from buffetstore.testing import CountingStore, FaultyStore, random_faults; "
+        "import sys; from buffetstore.testing import CountingStore, FaultyStore, HttpFaultProxy, random_faults; "
         "print('pytest' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
