@@ -53,9 +53,20 @@ class Credentials:
         self._principal = service_account_email
         self._clock = clock
         self._source: Token | None = None
-        self._token: str | None = None
+        self._token = ""
+        self._header = ""
         self._due = 0.0
         self._lock = asyncio.Lock()
+
+    @property
+    def header(self) -> str:
+        """The `Authorization` header while the token is good; empty where there is none."""
+        return self._header if self._clock() < self._due else ""
+
+    async def fresh_header(self) -> str:
+        """Return the `Authorization` header; see `get`."""
+        await self.get()
+        return self._header
 
     async def get(self) -> str:
         """Return a token that is good for a while.
@@ -67,17 +78,15 @@ class Credentials:
         UnavailableError
             The token service did not answer.
         """
-        if self._token is not None and self._clock() < self._due:
-            return self._token
-        async with self._lock:
-            if self._token is None or self._clock() >= self._due:
-                await self._refresh()
-            assert self._token is not None
-            return self._token
+        if not self.header:
+            async with self._lock:
+                if not self.header:
+                    await self._refresh()
+        return self._token
 
     def forget(self) -> None:
         """Ask for a new token next time: the service refused this one."""
-        self._token = None
+        self._header = ""
 
     async def _refresh(self) -> None:
         try:
@@ -88,7 +97,7 @@ class Credentials:
             raise
         except Exception as error:
             raise _refused(error) from error
-        self._token = answer.value
+        self._token, self._header = answer.value, f"Bearer {answer.value}"
         self._due = self._clock() + answer.expires_in * _REFRESH_SHARE
 
     def _open(self) -> Token:
@@ -118,6 +127,11 @@ class StaticToken:
 
     def __init__(self, token: str) -> None:
         self._token = token
+        self.header = f"Bearer {token}"
+
+    async def fresh_header(self) -> str:
+        """Return the `Authorization` header."""
+        return self.header
 
     async def get(self) -> str:
         """Return the token."""

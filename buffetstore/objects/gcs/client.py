@@ -1,44 +1,49 @@
-"""One pooled HTTP session to Google Cloud Storage: requests with a token, answers or our errors."""
+"""Requests to Google Cloud Storage with a token, over one pooled HTTP session; answers, or our errors."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import asynccontextmanager
+import gzip
+import zlib
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from urllib.parse import quote
 
 import aiohttp
 from gcloud.aio.storage import Storage
 from yarl import URL
 
-from buffetstore.errors import AuthenticationError, StorageError, UnsupportedOperationError
+from buffetstore.errors import AuthenticationError, StorageError
 from buffetstore.objects.gcs.auth import Credentials, StaticToken
 from buffetstore.objects.gcs.errors import Refusal, network_error
-from buffetstore.objects.pool import sessions_stats
+from buffetstore.objects.http_pool import HttpPool
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from gcloud.aio.auth import Token
 
-    from buffetstore.objects.base import PutMode
-    from buffetstore.objects.pool import PoolStats
+    from buffetstore.objects.base import Data, PutMode
 
 GOOGLE_ROOT = "https://storage.googleapis.com"
 _CONNECT_SECONDS = 10.0
-_READ_BUFFER_BYTES = 1024 * 1024
-_SLOWEST_UPLOAD = 64 * 1024  # bytes/s below which an upload counts as stalled: aiohttp has no idle time-out for writes
 
 
-@dataclass(frozen=True, slots=True)
-class Purpose:
-    """What a request is for, as its errors tell it."""
+class Purpose(NamedTuple):
+    """What a request is for, as its errors tell it: a verb, the key, the condition of a write, a copy's source."""
 
-    what: str
+    verb: str
     key: str | None = None
     mode: PutMode | None = None
     writes: bool = False
+    source: str | None = None
+
+    @property
+    def what(self) -> str:
+        """The request in words; put together for errors only."""
+        if self.source is not None:
+            return f"{self.verb} {self.source!r} to {self.key!r}"
+        return self.verb if self.key is None else f"{self.verb} {self.key!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,17 @@ class ClientOptions:
     timeout_seconds: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """What belongs to one session."""
+
+    session: aiohttp.ClientSession
+    credentials: Credentials | StaticToken | None
+    storage: Storage
+
+
 class GCSClient:
-    """The session, opened with the first request, in the loop of that request.
+    """The service, as one bucket's store reaches it.
 
     Raises
     ------
@@ -66,48 +80,46 @@ class GCSClient:
         self._bucket = bucket
         self._options = options
         self.root = (options.api_root or GOOGLE_ROOT).rstrip("/")
+        self._url = URL(self.root)
+        self._path = self._url.raw_path.rstrip("/")
         self._is_anonymous = options.api_root is not None and not (
             options.token or options.service_file or options.service_account_email
         )
-        self._session: aiohttp.ClientSession | None = None
-        self._credentials: Credentials | StaticToken | None = None
-        self._storage: Storage | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_closed = False
-        seconds = options.timeout_seconds
-        connect = min(_CONNECT_SECONDS, seconds)
-        # Idle times, not totals: a large object may take as long as its bytes keep coming.
-        self.timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect, sock_read=seconds)
+        self.pool = HttpPool(
+            f"gs://{bucket}",
+            max_connections=options.max_connections,
+            connect_seconds=_CONNECT_SECONDS,
+            idle_seconds=options.timeout_seconds,
+        )
+        self._home: _Home | None = None
 
-    def pool_stats(self) -> PoolStats:
-        """Return how many connections are busy and idle now."""
-        return sessions_stats([self._session] if self._session is not None else [], self._options.max_connections)
-
-    def object_url(self, key: str) -> str:
+    def object_url(self, key: str) -> URL:
         """Return the object's address in the XML API, whose answers carry all of its metadata."""
-        return f"{self.root}/{self._bucket}/{quote(key, safe='')}"
+        # Parsing a URL anew costs more than its path.
+        return self._url.with_path(f"{self._path}/{self._bucket}/{quote(key, safe='')}", encoded=True)
 
-    def upload_url(self, **query: str) -> str:
+    def upload_url(self, **query: str) -> URL:
         """Return where new objects are sent."""
-        return f"{self.root}/upload/storage/v1/b/{self._bucket}/o?{urlencode(query)}"
+        return self._url.with_path(f"{self._path}/upload/storage/v1/b/{self._bucket}/o").with_query(query)
 
     @asynccontextmanager
     async def request(
         self,
         purpose: Purpose,
         method: str,
-        url: str,
+        url: URL,
         *,
         headers: Mapping[str, str] | None = None,
-        data: Any = None,
-        size: int = 0,
+        data: Data | list[memoryview] | None = None,
         accept: frozenset[int] = frozenset(),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Send a request of `size` bytes and give its answer; the statuses in `accept` are no errors."""
-        response = await self.send(purpose, method, url, headers=headers, data=data, size=size, accept=accept)
+        """Send a request and give its answer; the statuses in `accept` are no errors."""
+        response = await self.send(purpose, method, url, headers=headers, data=data, accept=accept)
         try:
             yield response
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if isinstance(error, StorageError):
+                raise
             raise self.failure(error, purpose) from error
         finally:
             # Closing drops a connection whose body was not read to its end; released ones go back to the pool.
@@ -117,37 +129,23 @@ class GCSClient:
         self,
         purpose: Purpose,
         method: str,
-        url: str,
+        url: URL,
         *,
         headers: Mapping[str, str] | None = None,
-        data: Any = None,
-        size: int = 0,
+        data: Data | list[memoryview] | None = None,
         accept: frozenset[int] = frozenset(),
         is_raw: bool = False,
     ) -> aiohttp.ClientResponse:
         """Send a request and return its answer, which the caller closes; with `is_raw` the body is not unzipped."""
-        session = self._opened()
-        timeout = self.timeout
-        if size:
-            timeout = aiohttp.ClientTimeout(
-                total=self._options.timeout_seconds + size / _SLOWEST_UPLOAD,
-                sock_connect=timeout.sock_connect,
-                sock_read=timeout.sock_read,
-            )
+        credentials = self._opened().credentials
+        every = dict(headers or {})
         try:
-            every = {**await self._authorization(), **(headers or {})}
-            response = await session.request(
-                method,
-                URL(url, encoded=True),
-                headers=every,
-                data=data,
-                timeout=timeout,
-                allow_redirects=False,
-                auto_decompress=not is_raw,
-            )
+            if credentials is not None:
+                every["Authorization"] = credentials.header or await credentials.fresh_header()
+            response = await self.pool.send(method, url, headers=every, data=data, auto_decompress=not is_raw)
             if response.status >= 300 and response.status not in accept:
                 async with response:
-                    body = await response.text(errors="replace")
+                    body = _text(await response.read())
                 raise self._refused(Refusal(response.status, response.headers, body), purpose)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, StorageError):
@@ -158,14 +156,38 @@ class GCSClient:
     @asynccontextmanager
     async def storage(self, purpose: Purpose) -> AsyncIterator[Storage]:
         """Give gcloud-aio-storage over this session, with its exceptions mapped."""
-        self._opened()
-        assert self._storage is not None
+        storage = self._opened().storage
         try:
-            yield self._storage
+            yield storage
         except aiohttp.ClientResponseError as error:
             refusal = Refusal(error.status, error.headers or {}, error.message)
             raise self._refused(refusal, purpose) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if isinstance(error, StorageError):
+                raise
+            raise self.failure(error, purpose) from error
+
+    @property
+    def timeout(self) -> Any:
+        """What gcloud-aio-storage, which says that its time-outs are ints, takes as well: idle times."""
+        return self.pool.timeout
+
+    @property
+    def credentials(self) -> Credentials | StaticToken | None:
+        """Who asks; None where nobody does."""
+        return self._opened().credentials
+
+    async def warm_up(self, connections: int) -> None:
+        """Open so many connections, and get a token."""
+        purpose = Purpose("open connections")
+        headers = {}
+        try:
+            credentials = self._opened().credentials
+            if credentials is not None:
+                headers["Authorization"] = await credentials.fresh_header()
+            url = self._url.with_path(f"{self._path}/{self._bucket}/").with_query({"max-keys": "1"})
+            await self.pool.warm_up(url, connections, headers)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, StorageError):
                 raise
             raise self.failure(error, purpose) from error
@@ -176,47 +198,29 @@ class GCSClient:
 
     async def aclose(self) -> None:
         """Close the connections. May be called twice."""
-        self._is_closed = True
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        self._home = None
+        await self.pool.aclose()
 
     def _refused(self, refusal: Refusal, purpose: Purpose) -> StorageError:
         error = refusal.error(purpose.what, purpose.key, bucket=self._bucket, mode=purpose.mode, writes=purpose.writes)
-        if isinstance(error, AuthenticationError) and self._credentials is not None:
-            self._credentials.forget()
+        if isinstance(error, AuthenticationError) and self._home is not None and self._home.credentials is not None:
+            self._home.credentials.forget()
         return error
 
-    async def _authorization(self) -> dict[str, str]:
-        if self._credentials is None:
-            return {}
-        return {"Authorization": f"Bearer {await self._credentials.get()}"}
-
-    def _opened(self) -> aiohttp.ClientSession:
-        loop = asyncio.get_running_loop()
-        if self._is_closed:
-            raise UnsupportedOperationError(f"the store gs://{self._bucket} is closed: open a new one")
-        if self._loop not in {None, loop}:
-            raise UnsupportedOperationError(
-                f"the store gs://{self._bucket} belongs to another event loop: open one store per loop"
-            )
-        if self._session is None:
-            self._loop = loop
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._options.max_connections, ttl_dns_cache=300),
-                timeout=self.timeout,
-                trust_env=False,
-                read_bufsize=_READ_BUFFER_BYTES,
-            )
-            self._credentials = None if self._is_anonymous else self._credentials_of(self._session)
-            self._storage = Storage(
-                session=self._session,  # type: ignore[arg-type]  # typed for requests too
+    def _opened(self) -> _Home:
+        session = self.pool.session
+        home = self._home
+        if home is None or home.session is not session:
+            credentials = None if self._is_anonymous else self._credentials_of(session)
+            storage = Storage(
+                session=session,  # type: ignore[arg-type]  # typed for requests too
                 # Ours has what Storage asks of a Token, `get`, without its retries and background tasks.
-                token=cast("Token", self._credentials or StaticToken("")),
+                token=cast("Token", credentials or StaticToken("")),
                 api_root=self.root,
                 api_is_dev=self._is_anonymous,
             )
-        return self._session
+            home = self._home = _Home(session, credentials, storage)
+        return home
 
     def _credentials_of(self, session: aiohttp.ClientSession) -> Credentials | StaticToken:
         options = self._options
@@ -225,3 +229,10 @@ class GCSClient:
         return Credentials(
             session, service_file=options.service_file, service_account_email=options.service_account_email
         )
+
+
+def _text(body: bytes) -> str:
+    if body[:2] == b"\x1f\x8b":  # whoever takes objects as they are stored gets errors like that too
+        with suppress(OSError, EOFError, zlib.error):
+            body = gzip.decompress(body)
+    return body.decode("utf-8", "replace")

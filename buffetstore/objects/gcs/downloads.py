@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import aiohttp
-import google_crc32c
 
-from buffetstore.errors import ChecksumMismatchError, InvalidRangeError, UnavailableError
-from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, GetResult, ObjectMeta
+from buffetstore.errors import InvalidRangeError, UnavailableError
+from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, Checksum, GetResult, ObjectMeta
+from buffetstore.objects.checksums import RunningChecksum, check
 from buffetstore.objects.gcs.client import Purpose
-from buffetstore.objects.gcs.uploads import base64_crc32c, generation
+from buffetstore.objects.gcs.uploads import generation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,6 +23,73 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ByteRange
     from buffetstore.objects.gcs.client import GCSClient
 
+_WHOLE_BYTES = 256 * 1024  # up to here a body is read in one go
+_RECEIVED_BYTES = 64 * 1024  # at once from a connection, where there is more to come
+
+
+class GCSResult(GetResult):
+    """An object's body: bytes are checked as they come, their number and, of the whole, their checksum at the end."""
+
+    def __init__(
+        self, client: GCSClient, response: aiohttp.ClientResponse, meta: ObjectMeta, span: tuple[int, int]
+    ) -> None:
+        self.meta = meta
+        self.range = span
+        self._client = client
+        self._response = response
+        self._size = span[1] - span[0]
+        self._expected = meta.checksum if response.status == 200 else None
+        self._chunks = self._body()
+        if self._size > _WHOLE_BYTES:
+            _take_turns(response)
+
+    async def read(self) -> bytes:
+        """Return all the bytes of the range, checked, and close."""
+        if self._size > _WHOLE_BYTES:
+            return await super().read()
+        try:
+            content = self._response.content
+            # Mostly the body came with the headers, and nothing need be waited for.
+            data = content.read_nowait() if content.is_eof() else await content.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._response.close()
+        running = RunningChecksum("crc32c")
+        running.update(data)
+        self._check(len(data), running)
+        return data
+
+    async def aclose(self) -> None:
+        """Free the connection; the rest of the body is not read."""
+        self._response.close()
+
+    async def _body(self) -> AsyncGenerator[bytes, None]:
+        seen = 0
+        running = RunningChecksum("crc32c")
+        content = self._response.content
+        try:
+            # Piece by piece as they came: joining what is there already would copy it.
+            while chunk := (await content.readchunk())[0]:
+                seen += len(chunk)
+                if self._expected is not None:
+                    running.update(chunk)
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._response.close()
+        self._check(seen, running)
+
+    def _check(self, seen: int, running: RunningChecksum) -> None:
+        if seen != self._size:
+            raise UnavailableError(f"read {self.meta.key!r}: {seen} of {self._size} bytes came", key=self.meta.key)
+        if self._expected is not None:
+            check(running.value, self._expected, self.meta.key)
+
+    def _failure(self, error: Exception) -> Exception:
+        return self._client.failure(error, Purpose("read", self.meta.key))
+
 
 class ObjectReader:
     """Opens objects and checks what comes."""
@@ -30,61 +97,33 @@ class ObjectReader:
     def __init__(self, client: GCSClient) -> None:
         self._client = client
 
-    async def get(self, key: str, asked: ByteRange | None, if_match: str | None) -> GetResult:
-        """Open an object, or a range of it."""
-        response, meta, span = await self.open(key, range_header(asked, key), if_match)
-        expected = crc32c_of(response) if asked is None else None
-        chunks = self.chunks(response, key, span[1] - span[0], expected)
+    async def get(
+        self, key: str, asked: ByteRange | None, if_match: str | None = None, version: str | None = None
+    ) -> GetResult:
+        """Open an object, or a range of it; the live one, or that of a generation."""
+        return await self._open(key, range_header(asked, key), if_match, version)
 
-        async def close() -> None:
-            await chunks.aclose()
-            response.close()
+    async def range(self, key: str, start: int, end: int, if_match: str | None) -> tuple[ObjectMeta, bytes]:
+        """Return bytes [start, end), cut to the object's size, with the metadata of the object they are from."""
+        result = await self._open(key, f"bytes={start}-{end - 1}", if_match)
+        return result.meta, await result.read()
 
-        return GetResult(meta, chunks, range=span, aclose=close)
-
-    async def open(
-        self, key: str, span: str | None, if_match: str | None
-    ) -> tuple[aiohttp.ClientResponse, ObjectMeta, tuple[int, int]]:
-        """Send a GET and return its answer, unread, with the object's metadata and the bytes to come."""
+    async def _open(self, key: str, span: str | None, if_match: str | None, version: str | None = None) -> GCSResult:
         headers = {"Accept-Encoding": "gzip"}  # what is stored compressed comes as it is stored
         if span is not None:
             headers["Range"] = span
         if if_match is not None:
             headers["x-goog-if-generation-match"] = generation(if_match)
-        purpose = Purpose(f"read {key!r}", key)
+        purpose = Purpose("read", key)
         url = self._client.object_url(key)
+        if version is not None:
+            url = url.with_query({"generation": generation(version)})
         response = await self._client.send(purpose, "GET", url, headers=headers, is_raw=True)
         try:
-            return response, *_described(response.headers, key, is_part=response.status == 206)
+            return GCSResult(self._client, response, *_described(response, key))
         except (KeyError, ValueError) as error:
             response.close()
             raise self._client.failure(error, purpose) from error
-
-    async def chunks(
-        self, response: aiohttp.ClientResponse, key: str, size: int, expected: str | None
-    ) -> AsyncGenerator[bytes, None]:
-        """Yield the body; at its end its size, and its checksum where one is known, must be right."""
-        checksum = seen = 0
-        try:
-            async for chunk in response.content.iter_any():
-                seen += len(chunk)
-                if expected is not None:
-                    checksum = google_crc32c.extend(checksum, chunk)
-                yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._client.failure(error, Purpose(f"read {key!r}", key)) from error
-        finally:
-            response.close()
-        _check_body(key, size, seen, expected, base64_crc32c(checksum))
-
-    async def range(self, key: str, start: int, end: int, if_match: str | None) -> tuple[ObjectMeta, bytes]:
-        """Return bytes [start, end), cut to the object's size, with the metadata of the object they are from."""
-        response, meta, span = await self.open(key, f"bytes={start}-{end - 1}", if_match)
-        result = GetResult(meta, self.chunks(response, key, span[1] - span[0], None), range=span)
-        try:
-            return meta, await result.read()
-        finally:
-            response.close()
 
 
 def range_header(asked: ByteRange | None, key: str) -> str | None:
@@ -99,22 +138,22 @@ def range_header(asked: ByteRange | None, key: str) -> str | None:
     return f"bytes={start}-{'' if end is None else end - 1}"
 
 
-def _described(headers: CIMultiDictProxy[str], key: str, *, is_part: bool) -> tuple[ObjectMeta, tuple[int, int]]:
+def _described(response: aiohttp.ClientResponse, key: str) -> tuple[ObjectMeta, tuple[int, int]]:
     """Return what an answer's headers say of the object, and which of its bytes come."""
-    if is_part:
+    headers = response.headers
+    if response.status == 206:
         span, _, total = headers["Content-Range"].removeprefix("bytes ").partition("/")
         start, _, last = span.partition("-")
         size, (first, end) = int(total), (int(start), int(last) + 1)
     else:
         size = int(headers["Content-Length"])
         first, end = 0, size
-    prefix = "x-goog-meta-"
-    lowered = ((name.lower(), text) for name, text in headers.items())
-    metadata = {name[len(prefix) :]: text for name, text in lowered if name.startswith(prefix)}
+    metadata = {name[12:].lower(): text for name, text in headers.items() if name[:12].lower() == "x-goog-meta-"}
     content_type = headers.get("Content-Type", DEFAULT_ATTRIBUTES.content_type)
     attributes = Attributes(content_type, metadata, headers.get("x-goog-storage-class"))
     modified = _moment(headers["Last-Modified"])
-    return ObjectMeta(key, size, headers["x-goog-generation"], modified, attributes), (first, end)
+    meta = ObjectMeta(key, size, headers["x-goog-generation"], modified, attributes, _checksum(headers))
+    return meta, (first, end)
 
 
 @lru_cache(maxsize=1024)
@@ -122,20 +161,19 @@ def _moment(text: str) -> datetime:
     return parsedate_to_datetime(text)  # slow, and objects written together share their second
 
 
-def crc32c_of(response: aiohttp.ClientResponse) -> str | None:
+def _checksum(headers: CIMultiDictProxy[str]) -> Checksum | None:
     """Return the object's CRC32C; Google sends it beside the MD5, in one header line or in two."""
-    for line in response.headers.getall("x-goog-hash", []):
+    for line in headers.getall("x-goog-hash", ()):
         for part in line.split(","):
             name, _, value = part.strip().partition("=")
             if name == "crc32c":
-                return value
+                return Checksum("crc32c", value)
     return None
 
 
-def _check_body(key: str, size: int, seen: int, expected: str | None, found: str) -> None:
-    if seen != size:
-        raise UnavailableError(f"read {key!r}: {seen} of {size} bytes came", key=key)
-    if expected is not None and expected != found:
-        raise ChecksumMismatchError(
-            f"read {key!r}: the bytes have CRC32C {found}, the service's is {expected}", key=key
-        )
+def _take_turns(response: aiohttp.ClientResponse) -> None:
+    """Let a connection of many hand over a little at a time, so that all of them together do not hold up the loop."""
+    connection = response.connection
+    transport = connection.transport if connection is not None else None
+    if transport is not None and hasattr(transport, "max_size"):  # of asyncio's own loops; uvloop reads in small pieces anyway
+        transport.max_size = _RECEIVED_BYTES

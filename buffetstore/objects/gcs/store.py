@@ -2,8 +2,7 @@
 
 gcloud-aio-storage does what it does right (metadata, listing, deletion, rewriting). Reads with a generation, streams,
 checksums and chunks it has not, so they are requests of our own in the same session. Nothing here retries, but for a
-resumable upload that goes on from the byte that the service has (and aiohttp, which sends an idempotent request once
-more when the idle connection that it chose turns out to be closed).
+resumable upload that goes on from the byte that the service has.
 """
 
 # ruff: noqa: A002, D102 - names and docstrings are those of the contract
@@ -57,7 +56,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _DELETES_AT_ONCE = 32
-_LISTED = "name,size,generation,updated"
+_LISTED = "name,size,generation,updated,crc32c"
 _CONSISTENT_READS = 3
 
 
@@ -146,7 +145,11 @@ class GCSStore(ObjectStore):
 
     def pool_stats(self) -> PoolStats:
         """Return how many connections are busy and idle now."""
-        return self._client.pool_stats()
+        return self._client.pool.stats()
+
+    async def warm_up(self, connections: int) -> None:
+        """Open so many connections now, token included."""
+        await self._client.warm_up(connections)
 
     async def put(
         self, key: str, data: Data, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
@@ -188,8 +191,8 @@ class GCSStore(ObjectStore):
         wanted = {checked_key(key) for key in keys}
 
         async def remove(key: str) -> None:
-            async with self._client.storage(Purpose(f"delete {key!r}", key, writes=True)) as storage:
-                await storage.delete(self._bucket, key, timeout=self._client.timeout)  # type: ignore[arg-type]
+            async with self._client.storage(Purpose("delete", key, writes=True)) as storage:
+                await storage.delete(self._bucket, key, timeout=self._client.timeout)
 
         async def absent(key: str) -> None:
             try:
@@ -221,7 +224,7 @@ class GCSStore(ObjectStore):
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         checked_key(source)
         params = condition(mode) | ({"destinationKmsKeyName": self._kms_key} if self._kms_key else {})
-        purpose = Purpose(f"copy {source!r} to {checked_key(target)!r}", target, mode, writes=True)
+        purpose = Purpose("copy", checked_key(target), mode, writes=True, source=source)
         try:
             async with self._client.storage(purpose) as storage:
                 answer = await storage.copy(
@@ -230,7 +233,7 @@ class GCSStore(ObjectStore):
                     self._bucket,
                     new_name=target,
                     params=params,
-                    timeout=self._client.timeout,  # type: ignore[arg-type]
+                    timeout=self._client.timeout,
                 )
                 return object_meta(answer["resource"])
         except NotFoundError as error:
@@ -241,11 +244,11 @@ class GCSStore(ObjectStore):
         await self._client.aclose()
 
     async def _head(self, key: str, if_match: str | None) -> ObjectMeta:
-        async with self._client.storage(Purpose(f"read {key!r}", key)) as storage:
+        async with self._client.storage(Purpose("read", key)) as storage:
             resource = await storage.download_metadata(
                 self._bucket,
                 key,
-                timeout=self._client.timeout,  # type: ignore[arg-type]
+                timeout=self._client.timeout,
             )
             meta = object_meta(resource)
         if if_match not in {None, meta.version}:
@@ -264,7 +267,7 @@ class GCSStore(ObjectStore):
                 page = await storage.list_objects(
                     self._bucket,
                     params=dict(params),
-                    timeout=self._client.timeout,  # type: ignore[arg-type]
+                    timeout=self._client.timeout,
                 )
             yield page
             if not page.get("nextPageToken"):

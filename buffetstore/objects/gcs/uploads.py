@@ -13,15 +13,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
+from yarl import URL
 
 from buffetstore.errors import ChecksumMismatchError, StorageError, UnavailableError, UnsupportedOperationError
-from buffetstore.objects.base import Attributes, ObjectMeta, Upload
+from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, Checksum, ObjectMeta, Upload
 from buffetstore.objects.gcs.client import Purpose
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from buffetstore.objects.base import Data, PutMode
     from buffetstore.objects.gcs.client import GCSClient
@@ -34,17 +35,20 @@ _RESUME_POLICY = RetryPolicy(attempts=5)
 
 def object_meta(resource: Mapping[str, Any], *, with_attributes: bool = True) -> ObjectMeta:
     """Return an object resource of the JSON API as ours."""
-    attributes = Attributes(
-        content_type=resource.get("contentType") or "application/octet-stream",
-        metadata=resource.get("metadata", {}),
-        storage_class=resource.get("storageClass"),
-    )
+    attributes = None
+    if with_attributes:
+        attributes = Attributes(
+            content_type=resource.get("contentType") or DEFAULT_ATTRIBUTES.content_type,
+            metadata=resource.get("metadata", {}),
+            storage_class=resource.get("storageClass"),
+        )
     return ObjectMeta(
         resource["name"],
         int(resource["size"]),
         str(resource["generation"]),
         datetime.fromisoformat(resource["updated"]),
-        attributes if with_attributes else None,
+        attributes,
+        Checksum("crc32c", resource["crc32c"]) if "crc32c" in resource else None,
     )
 
 
@@ -111,16 +115,6 @@ async def _crc32c(checksum: int, views: Views) -> int:
     return await in_thread(_extended_crc32c, checksum, views)
 
 
-def _body(views: Views) -> bytes | AsyncIterator[memoryview]:
-    """Return a request's body; a large one goes piece by piece, which neither copies it nor holds up the loop."""
-
-    async def stream() -> AsyncIterator[memoryview]:
-        for piece in _pieces(views):
-            yield piece
-
-    return b"".join(views) if _size(views) <= _INLINE_BYTES else stream()
-
-
 class ObjectWriter:
     """Sends whole objects, and opens resumable uploads.
 
@@ -148,16 +142,14 @@ class ObjectWriter:
         ).encode()
         tail = f"\r\n--{boundary}--\r\n".encode()
         body = [memoryview(head), *views, memoryview(tail)]
-        size = _size(body)
-        headers = {"Content-Type": f"multipart/related; boundary={boundary}", "Content-Length": str(size)}
-        purpose = Purpose(f"write {key!r}", key, mode, writes=True)
+        headers = {"Content-Type": f"multipart/related; boundary={boundary}"}
+        purpose = Purpose("write", key, mode, writes=True)
         async with self.client.request(
             purpose,
             "POST",
             self.client.upload_url(uploadType="multipart", **self.query(mode)),
             headers=headers,
-            data=_body(body),
-            size=size,
+            data=body,
         ) as response:
             return object_meta(await response.json(content_type=None))
 
@@ -194,9 +186,9 @@ class ResumableUpload(Upload):
         self._client = writer.client
         self._key, self._mode, self._attributes = key, mode, attributes
         self._policy = policy
-        self._purpose = Purpose(f"upload {key!r}", key, mode, writes=True)
+        self._purpose = Purpose("upload", key, mode, writes=True)
         self._pending: Views = []
-        self._session: str | None = None
+        self._session: URL | None = None
         self._sent = 0  # bytes of the chunks that are done
         self._persisted = 0  # bytes that the service said it has
         self._is_unclear = False  # the answer to the latest request was lost
@@ -303,9 +295,8 @@ class ResumableUpload(Upload):
             self._purpose,
             "PUT",
             self._session,
-            headers={"Content-Range": content_range, "Content-Length": str(_size(views)), **headers},
-            data=_body(views),
-            size=_size(views),
+            headers={"Content-Range": content_range, **headers},
+            data=list(views),
             accept=frozenset({308}),
         ) as response:
             if response.status == 308:
@@ -318,7 +309,7 @@ class ResumableUpload(Upload):
             self._is_unclear = False
             return resource
 
-    async def _start(self) -> str:
+    async def _start(self) -> URL:
         resource = json.dumps(self._writer.resource(self._key, self._attributes)).encode()
         async with self._client.request(
             self._purpose,
@@ -328,7 +319,7 @@ class ResumableUpload(Upload):
             data=resource,
         ) as response:
             await response.read()
-            return response.headers["Location"]
+            return URL(response.headers["Location"], encoded=True)
 
     async def _withdraw(self, resource: Mapping[str, Any]) -> None:
         """Take back an object whose bytes are not those sent, unless somebody replaced it already."""
