@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, ClassVar
 
-from buffetstore.monitoring.events import Hook, Operation, error_code, observed
+from buffetstore.monitoring.events import Hook, Operation, error_code, no_hook, observed
 from buffetstore.objects.base import (
     DEFAULT_ATTRIBUTES,
     OVERWRITE,
@@ -22,7 +22,8 @@ from buffetstore.objects.base import (
     PutMode,
     Upload,
 )
-from buffetstore.objects.wrappers.base import StoreWrapper, UploadWrapper, WrappedResult
+from buffetstore.objects.wrappers.base import StoreWrapper, UploadWrapper
+from buffetstore.objects.wrappers.passing import PassingResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -109,6 +110,8 @@ class MetricsStore(StoreWrapper):
             return await self.inner.restore_version(key, version_id)
 
     async def _opened(self, name: str, key: str, opening: Awaitable[GetResult]) -> GetResult:
+        if self._hook is no_hook:
+            return await opening
         call = _Call(self._hook, name, key, "bytes_in")
         try:
             result = await opening
@@ -135,6 +138,8 @@ class MetricsStore(StoreWrapper):
 class _Call:
     """One call that outlives the method which began it; told once."""
 
+    __slots__ = ("_counted", "_ended", "_hook", "_key", "_name", "_started", "count")
+
     def __init__(self, hook: Hook, name: str, key: str, counted: str) -> None:
         self._hook = hook
         self._name = name
@@ -152,39 +157,16 @@ class _Call:
             self._hook(Operation(self._name, seconds, self._key, code, {self._counted: self.count}))
 
 
-class _ObservedResult(WrappedResult):
+class _ObservedResult(PassingResult):
     def __init__(self, inner: GetResult, call: _Call) -> None:
-        super().__init__(inner, inner.meta, self._observed(inner, call))
+        super().__init__(inner, inner.meta)
         self._call = call
 
-    async def read(self) -> bytes:
-        # The inner result knows better than a loop over chunks how to read all (and may do so again after a fault).
-        try:
-            data = await self.inner.read()
-        except BaseException as error:
-            self._call.end(error)
-            raise
-        self._call.count += len(data)
-        self._call.end()
-        return data
+    def _passed(self, size: int) -> None:
+        self._call.count += size
 
-    async def _close(self) -> None:
-        await super()._close()
-        self._call.end()
-
-    @staticmethod
-    async def _observed(inner: GetResult, call: _Call) -> AsyncIterator[Data]:
-        try:
-            async for chunk in inner:
-                call.count += len(chunk)
-                yield chunk
-        except GeneratorExit:
-            call.end()
-            raise
-        except BaseException as error:
-            call.end(error)
-            raise
-        call.end()
+    def _ended(self, error: BaseException | None) -> None:
+        self._call.end(error)
 
 
 class _ObservedUpload(UploadWrapper):

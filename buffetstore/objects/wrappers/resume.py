@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from buffetstore.errors import ChecksumMismatchError, StorageError, UnavailableError
 from buffetstore.objects.base import ByteRange, GetResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from buffetstore.monitoring.events import Hook
     from buffetstore.objects.base import Data, ObjectMeta, ObjectStore
-    from buffetstore.resilience.retry import RetryPolicy
+    from buffetstore.resilience.retry import Retries
+
+T = TypeVar("T")
 
 
 class ResumingResult(GetResult):
@@ -22,50 +23,87 @@ class ResumingResult(GetResult):
 
     A break is mended by asking for the rest of the same version (`if_match`), so that bytes of two versions never mix:
     where the object was replaced meanwhile, `PreconditionFailedError` is raised. Bytes that were handed on cannot be
-    taken back, so a wrong checksum ends a streamed body; `read` starts again instead.
+    taken back, so a wrong checksum ends a streamed body; `read` and `readinto` start again instead.
+
+    Parameters
+    ----------
+    store, first, meta:
+        Where the rest is asked for, what came first, and the metadata to show.
+    retries:
+        How often; the waiting for bytes is not bounded, each new opening is.
+    version_id:
+        The version that was asked for by `get_version`.
     """
 
-    def __init__(self, store: ObjectStore, first: GetResult, meta: ObjectMeta, policy: RetryPolicy, hook: Hook) -> None:
-        super().__init__(meta, self._body(), range=first.range, aclose=self._close)
+    def __init__(
+        self, store: ObjectStore, first: GetResult, meta: ObjectMeta, retries: Retries, version_id: str | None = None
+    ) -> None:
+        # Not the base's: see PassingResult.
+        self.meta = meta
+        self.range = first.range
         self._store = store
         self._current = first
-        self._iterator = aiter(first)
-        self._policy = policy
-        self._hook = hook
+        self._retries = retries
+        self._version_id = version_id
         self._at, self._end = first.range
+        self._streamed: AsyncIterator[Data] | None = None
+
+    def __aiter__(self) -> AsyncIterator[Data]:
+        if self._streamed is None:
+            self._chunks = self._streamed = self._body()
+        return self._streamed
 
     async def read(self) -> bytes:
-        start = self.range[0]
-        if self._at != start:  # part of it has been streamed already
+        if self._at != self.range[0]:  # part of it has been streamed already
             return await super().read()
+        return await self._whole(self._read)
+
+    async def readinto(self, buffer: memoryview) -> int:
+        if self._at != self.range[0]:
+            return await super().readinto(buffer)
+        return await self._whole(lambda: self._readinto(buffer))
+
+    async def aclose(self) -> None:
+        await self._current.aclose()
+
+    async def _whole(self, read: Callable[[], Awaitable[T]]) -> T:
+        async def again() -> T:
+            await self._reopen(self.range[0])
+            return await read()
+
         try:
-            return await self._read_whole()
+            return await read()
         except StorageError as error:
             if not error.transient:
                 raise
-            return await self._policy.resume(error, self._read_again, hook=self._hook, subject=self.meta.key)
+            return await self._retries.resume(error, again, self.meta.key)
         finally:
-            await self.aclose()
+            await self._current.aclose()
 
-    async def _read_whole(self) -> bytes:
+    async def _read(self) -> bytes:
         data = await self._current.read()
-        self._at += len(data)
-        if self._at < self._end:
-            raise self._truncated()
+        self._came(len(data))
         return data
 
-    async def _read_again(self) -> bytes:
-        await self._reopen(self.range[0])
-        return await self._read_whole()
+    async def _readinto(self, buffer: memoryview) -> int:
+        size = await self._current.readinto(buffer)
+        self._came(size)
+        return size
+
+    def _came(self, size: int) -> None:
+        self._at += size
+        if self._at < self._end:
+            raise self._truncated()
 
     async def _body(self) -> AsyncIterator[Data]:
+        self._iterator = aiter(self._current)
         while True:
             try:
                 chunk = await self._next()
             except StorageError as error:
                 if not error.transient or isinstance(error, ChecksumMismatchError) or self._at >= self._end:
                     raise
-                chunk = await self._policy.resume(error, self._next_again, hook=self._hook, subject=self.meta.key)
+                chunk = await self._retries.resume(error, self._next_again, self.meta.key)
             if chunk is None:
                 return
             self._at += len(chunk)
@@ -79,20 +117,23 @@ class ResumingResult(GetResult):
 
     async def _next_again(self) -> Data | None:
         await self._reopen(self._at)
+        self._iterator = aiter(self._current)
         return await self._next()
 
     async def _reopen(self, start: int) -> None:
         await self._current.aclose()
+        key = self.meta.key
         # An empty object has no range to ask for.
         rest = ByteRange(start, self._end) if start < self._end else None
-        self._current = await self._store.get(self.meta.key, range=rest, if_match=self.meta.version)
-        self._iterator = aiter(self._current)
+        opening = (
+            self._store.get(key, range=rest, if_match=self.meta.version)
+            if self._version_id is None
+            else self._store.get_version(key, self._version_id, range=rest)
+        )
+        self._current = await self._retries.within(opening, key)
         self._at = start
 
     def _truncated(self) -> UnavailableError:
         start, end = self.range
         message = f"the body of {self.meta.key!r} ended after {self._at - start} of {end - start} bytes"
         return UnavailableError(message, key=self.meta.key)
-
-    async def _close(self) -> None:
-        await self._current.aclose()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import ConflictError, NotFoundError, StorageError, UnavailableError
+from buffetstore.errors import ConflictError, DeadlineExceededError, NotFoundError, StorageError, UnavailableError
+from buffetstore.resilience.concurrency import unhurried
+from buffetstore.resilience.retry import Retries
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from buffetstore.monitoring.events import Hook
     from buffetstore.objects.base import Attributes, Data, ObjectMeta, ObjectStore, PutMode
-    from buffetstore.resilience.retry import RetryPolicy
 
 TOKEN = "buffetstore-token"  # noqa: S105 - the name of a metadata entry, no secret
 _INLINE_BYTES = 64 * 1024
@@ -106,22 +108,49 @@ class Settlement:
         self._unclear = False
         self._conflict: ConflictError | None = None
 
-    async def settled(self, policy: RetryPolicy, hook: Hook) -> ObjectMeta:
-        """Return the metadata of our object, or raise why it is not there; `ambiguous` where that cannot be known."""
+    async def settled(self, retries: Retries) -> ObjectMeta:
+        """Return the metadata of our object, or raise why it is not there; `ambiguous` where that cannot be known.
+
+        Under a condition it is carried on when the caller is cancelled, for at most `settle_seconds`: what was sent may
+        land after a caller has gone on that does not know of it, and would then be taken for somebody else's.
+        """
+        if self._mode.kind == "overwrite" or not retries.policy.settle_seconds:
+            return await self._settled(retries)
+        settling = asyncio.ensure_future(self._settled(retries))
         try:
-            return await policy.call(self._attempt, hook=hook, subject=self._key)
+            return await asyncio.shield(settling)
+        except asyncio.CancelledError:
+            with suppress(StorageError, TimeoutError, asyncio.CancelledError):
+                await unhurried(asyncio.wait_for(settling, retries.policy.settle_seconds))
+            raise
+
+    async def _settled(self, retries: Retries) -> ObjectMeta:
+        try:
+            return await retries.call(self._attempt, self._key, writes=True)
         except ConflictError:
             raise
         except StorageError as error:
             if not self._unclear:
                 raise
             error.ambiguous = True
-            # A service that was given up on is asked once more; one that refuses (the upload is over) has answered.
-            attempts = 1 if error.transient else policy.attempts
-            found = await self._ours_if_readable(replace(policy, attempts=attempts), hook)
+            found = await self._found_after(error, retries)
             if found is None:
                 raise
             return found
+
+    async def _found_after(self, error: StorageError, retries: Retries) -> ObjectMeta | None:
+        """Return our object if it can be had by one more try after `error`."""
+        policy = retries.policy
+        if isinstance(error, DeadlineExceededError) and policy.call_seconds is not None:
+            # Cut, so that nobody has tried again yet. Reading back alone would be no fence: the cut one may still land.
+            if not policy.settle_seconds:
+                return None
+            seconds = policy.settle_seconds
+            bounded = replace(policy, call_seconds=seconds, deadline_seconds=seconds)
+            return await self._unless_unreadable(self._attempt, Retries(bounded, retries.hook, retries.budget))
+        # A service that was given up on is asked once more; one that refuses (the upload is over) has answered.
+        once = replace(policy, attempts=1 if error.transient else policy.attempts)
+        return await self._unless_unreadable(self._ours, Retries(once, retries.hook, retries.budget))
 
     async def _attempt(self) -> ObjectMeta:
         if self._conflict is None:
@@ -134,6 +163,9 @@ class Settlement:
             except StorageError as error:
                 self._unclear = self._unclear or error.ambiguous
                 raise
+            except asyncio.CancelledError:
+                self._unclear = True
+                raise
         found = await self._ours()
         if found is None:
             # An Update of ours may have landed and been replaced before we looked; a created object stays.
@@ -141,9 +173,13 @@ class Settlement:
             raise self._conflict
         return found
 
-    async def _ours_if_readable(self, policy: RetryPolicy, hook: Hook) -> ObjectMeta | None:
+    async def _unless_unreadable(
+        self, look: Callable[[], Awaitable[ObjectMeta | None]], retries: Retries
+    ) -> ObjectMeta | None:
         try:
-            return await policy.call(self._ours, hook=hook, subject=self._key)
+            return await retries.call(look, self._key)
+        except ConflictError:
+            raise
         except StorageError:  # the write's own error is the one to raise
             return None
 
