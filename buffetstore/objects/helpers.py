@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import os
-import secrets
-from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from buffetstore.errors import NotFoundError, PreconditionFailedError
-from buffetstore.objects.base import DEFAULT_ATTRIBUTES, OVERWRITE, Attributes, ByteRange, ObjectMeta, ObjectStore
+from buffetstore.objects.base import OVERWRITE, Attributes, ByteRange, ObjectMeta, ObjectStore
+from buffetstore.objects.transfers import download_file, get_buffer, put_stream, upload_file
 from buffetstore.resilience.concurrency import gather
-from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from buffetstore.objects.base import PutMode
 
-FILE_CHUNK_BYTES = 4 * 1024 * 1024
+__all__ = [
+    "delete_prefix",
+    "download_file",
+    "exists",
+    "get_buffer",
+    "get_bytes",
+    "get_many",
+    "get_text",
+    "head",
+    "list_all",
+    "put_stream",
+    "put_text",
+    "read_object",
+    "upload_file",
+]
+
 DELETE_BATCH = 1000
 
 
@@ -63,7 +74,8 @@ async def read_object(
     while True:
         result = await store.get(key, range=range, if_match=if_match)
         try:
-            return result.meta, await result.read()
+            data = await result.read()
+            return result.meta, data  # asked for after it: where another store had to answer, it is that one's
         except PreconditionFailedError:
             if if_match is not None:
                 raise
@@ -115,94 +127,3 @@ async def delete_prefix(store: ObjectStore, prefix: str) -> int:
     if batch:
         await store.delete(batch)
     return deleted + len(batch)
-
-
-async def upload_file(
-    store: ObjectStore,
-    path: str | os.PathLike[str],
-    key: str,
-    *,
-    mode: PutMode = OVERWRITE,
-    attributes: Attributes = DEFAULT_ATTRIBUTES,
-    progress: Callable[[int, int], None] | None = None,
-) -> ObjectMeta:
-    """Write a file of any size to `key`; `progress(done, total)` is told in bytes.
-
-    Raises
-    ------
-    NotFoundError
-        There is no file at `path`.
-    """
-    try:
-        file = await in_disk_thread(open, path, "rb")
-    except FileNotFoundError:
-        raise NotFoundError(f"there is no file {os.fspath(path)!r} to upload", key=key) from None
-    try:
-        total = os.fstat(file.fileno()).st_size
-        return await _send(store, file, total, key, mode, attributes, progress)
-    finally:
-        await in_disk_thread(file.close)
-
-
-async def _send(
-    store: ObjectStore,
-    file: BinaryIO,
-    total: int,
-    key: str,
-    mode: PutMode,
-    attributes: Attributes,
-    progress: Callable[[int, int], None] | None,
-) -> ObjectMeta:
-    if total <= FILE_CHUNK_BYTES:  # one request is cheaper than an upload in parts
-        data = await in_disk_thread(file.read)
-        meta = await store.put(key, data, mode=mode, attributes=attributes)
-        if progress is not None:
-            progress(len(data), total)
-        return meta
-    done = 0
-    async with await store.start_upload(key, mode=mode, attributes=attributes) as upload:
-        while chunk := await in_disk_thread(file.read, FILE_CHUNK_BYTES):
-            await upload.write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(done, total)
-        return await upload.complete()
-
-
-async def download_file(
-    store: ObjectStore,
-    key: str,
-    path: str | os.PathLike[str],
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> ObjectMeta:
-    """Write the object to a file, which is replaced only when every byte has come; `progress(done, total)` in bytes."""
-    target = Path(path)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    async with await store.get(key) as result:
-        file = await in_disk_thread(part.open, "xb")
-        try:
-            done = 0
-            async for chunk in result:
-                await in_disk_thread(file.write, chunk)
-                done += len(chunk)
-                if progress is not None:
-                    progress(done, result.meta.size)
-            await in_disk_thread(_finish, file, part, target)
-        except BaseException:
-            await in_disk_thread(_discard, file, part)
-            raise
-        return result.meta
-
-
-def _finish(file: BinaryIO, part: Path, target: Path) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-    file.close()
-    part.replace(target)
-
-
-def _discard(file: BinaryIO, part: Path) -> None:
-    with suppress(OSError):  # the reason of the failure is worth more than that of its cleaning
-        file.close()
-    part.unlink(missing_ok=True)
