@@ -1,199 +1,216 @@
-"""One lazily opened, pooled client, whose every call raises our errors."""
+"""Signed requests to one bucket over a pooled session, whose every call raises our errors."""
 
 from __future__ import annotations
 
-import asyncio
-from contextlib import AsyncExitStack, nullcontext
-from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+import time
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, urlsplit
 
-import botocore.session
-from aiobotocore.config import AioConfig
-from aiobotocore.credentials import AioCredentials
-from aiobotocore.httpsession import AIOHTTPSession
-from aiobotocore.session import get_session
-from botocore.credentials import RefreshableCredentials
-from botocore.exceptions import NoCredentialsError
-from botocore.handlers import add_expect_header
+from yarl import URL
 
-from buffetstore.errors import ConfigurationError, UnsupportedOperationError
-from buffetstore.objects.pool import sessions_stats
-from buffetstore.objects.s3.errors import Call, mapped
-from buffetstore.objects.s3.transfer import while_taken
-from buffetstore.resilience.threads import in_disk_thread
+from buffetstore.objects.http_pool import HttpPool
+from buffetstore.objects.s3.credentials import ChainedKeys, Configured, StaticKeys, configured
+from buffetstore.objects.s3.errors import EXPIRED, FOREIGN, SKEWED, Call, answered, refusal_of, unanswered
+from buffetstore.objects.s3.options import check_endpoint
+from buffetstore.objects.s3.signing import Keys, Signer, query_text
 
 if TYPE_CHECKING:
-    from aiobotocore.session import AioSession
-    from botocore.credentials import Credentials
+    from collections.abc import Callable, Mapping, Sequence
 
-    from buffetstore.objects.base import PutMode
+    import aiohttp
+
+    from buffetstore.objects.base import Data
     from buffetstore.objects.pool import PoolStats
+    from buffetstore.objects.s3.errors import Refusal
+    from buffetstore.objects.s3.options import S3Options
+
+    Query = Sequence[tuple[str, str]]
+
+DEFAULT_REGION = "us-east-1"
+_DOMAINS = {"cn-": "amazonaws.com.cn", "us-iso-": "c2s.ic.gov", "us-isob-": "sc2s.sgov.gov", "eusc-": "amazonaws.eu"}
 
 
-@dataclass(frozen=True, slots=True)
-class S3Options:
-    """How to reach the service.
+class Answer(NamedTuple):
+    """An answer that was read whole."""
 
-    Parameters
-    ----------
-    endpoint_url:
-        Of another service than AWS.
-    access_key, secret_key, session_token:
-        Without them botocore's own chain is asked (environment, profile, web identity, instance role).
-    path_style:
-        Put the bucket in the path, not in the host name; by default so with an `endpoint_url`.
-    timeout_seconds:
-        How long an open connection may be silent.
-    conditional:
-        Which conditions the service keeps: on `all` writes (AWS), on `puts` but not at the completion of a multipart
-        upload (Ceph before Squid), or `none`. What is not kept is refused.
-    """
-
-    region: str | None = None
-    endpoint_url: str | None = None
-    access_key: str | None = None
-    secret_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    path_style: bool | None = None
-    max_connections: int = 50
-    timeout_seconds: float = 60.0
-    connect_timeout_seconds: float = 5.0
-    conditional: Literal["all", "puts", "none"] = "all"
-
-    def __post_init__(self) -> None:
-        if self.conditional not in {"all", "puts", "none"}:
-            raise ConfigurationError(f"conditional is {self.conditional!r}: it is 'all', 'puts' or 'none'")
-        for name in ("max_connections", "timeout_seconds", "connect_timeout_seconds"):
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be positive")
+    headers: Mapping[str, str]
+    body: bytes
 
 
-class _SendsOnce(AIOHTTPSession):  # type: ignore[misc]  # it has no types
-    """aiohttp repeats a PUT when a pooled connection breaks: a lost CREATE would then be told of our own object."""
+class Target(NamedTuple):
+    """Where the bucket is: `origin` and `host` as URL and header have them, `path` of the bucket."""
 
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        session = await super()._get_session(proxy_url)
-        session._retry_connection = False  # noqa: SLF001 - has no public name; a test loses an answer
-        return session
+    origin: str
+    host: str
+    path: str
+    signer: Signer
 
 
 class S3Connection:
-    """The client of one bucket."""
+    """The bucket.
 
-    def __init__(self, bucket: str, url: str, options: S3Options) -> None:
+    Parameters
+    ----------
+    clock:
+        Seconds since 1970, which signatures carry; what the service says when ours is wrong is added to it.
+    """
+
+    def __init__(self, bucket: str, url: str, options: S3Options, *, clock: Callable[[], float] = time.time) -> None:
         self.bucket = bucket
         self.url = url
+        self.is_found = False  # the bucket: something in it, or it itself, was answered
         self._options = options
-        self._stack = AsyncExitStack()
-        self._opening = asyncio.Lock()
-        self._client: Any = None
-        self._closed = False
+        self._clock = clock
+        self._skew = 0.0
+        self._keys: StaticKeys | ChainedKeys = ChainedKeys(url)
+        if options.access_key is not None and options.secret_key is not None:
+            self._keys = StaticKeys(Keys(options.access_key, options.secret_key, options.session_token))
+        self._target: Target | None = None
+        self._configured: Configured | None = None
+        self._pool = HttpPool(
+            url,
+            max_connections=options.max_connections,
+            connect_seconds=options.connect_timeout_seconds,
+            idle_seconds=options.timeout_seconds,
+        )
 
-    async def call(
+    async def send(
         self,
-        operation: str,
+        call: Call,
+        method: str,
+        name: str = "",
         *,
-        key: str | None = None,
-        mode: PutMode | None = None,
-        write: bool = False,
-        **parameters: Any,
-    ) -> dict[str, Any]:
-        """Send one request; `key` and `mode` are for the error that tells of it, `write` makes it ambiguous."""
-        with mapped(Call(operation, self.url, key, mode, write)):
-            client = self._client or await self._open()
-            request = getattr(client, operation)
-            body = parameters.get("Body")
-            async with while_taken(body, self._options.timeout_seconds) if body is not None else nullcontext():
-                answer: dict[str, Any] = await request(Bucket=self.bucket, **parameters)
-        return answer
+        query: Query = (),
+        headers: Mapping[str, str] | None = None,
+        data: Data | None = None,
+    ) -> aiohttp.ClientResponse:
+        """Send one request and return its good answer, unread, which the caller closes.
+
+        Parameters
+        ----------
+        name:
+            The object's, in the bucket; empty for the bucket itself.
+        headers:
+            By lower-case names.
+        """
+        for is_last in (False, True):
+            target = self._target or await self._find()
+            keys = await self._keys.get()
+            path, text = _path(target, name), query_text(query)
+            signed = {"accept-encoding": "identity", **(headers or {})}  # bodies come as they are stored
+            target.signer.sign(keys, method, target.host, path, text, signed)
+            url = URL(f"{target.origin}{path}?{text}" if text else target.origin + path, encoded=True)
+            try:
+                response = await self._pool.send(method, url, headers=signed, data=data)
+                if response.status < 300:
+                    self.is_found = True
+                    return response
+                async with response:
+                    refusal = refusal_of(response.status, response.headers, await response.read())
+            except FOREIGN as error:
+                raise unanswered(call, error) from error
+            if is_last or not await self._mended(refusal, keys):
+                raise answered(call, refusal)
+        raise AssertionError("the last attempt returns or raises")
+
+    async def ask(
+        self,
+        call: Call,
+        method: str,
+        name: str = "",
+        *,
+        query: Query = (),
+        headers: Mapping[str, str] | None = None,
+        data: Data | None = None,
+    ) -> Answer:
+        """Send one request and return its good answer, read whole; an error in a body of status 200 is one."""
+        response = await self.send(call, method, name, query=query, headers=headers, data=data)
+        try:
+            async with response:
+                body = await response.read()
+        except FOREIGN as error:
+            raise unanswered(call, error) from error
+        refusal = refusal_of(response.status, response.headers, body)
+        if refusal.code != str(refusal.status):
+            raise answered(call, refusal)
+        return Answer(response.headers, body)
+
+    async def presigned(self, method: str, name: str, headers: Mapping[str, str], seconds: int) -> str:
+        """Return a URL that does one thing to one object for so long."""
+        target = self._target or await self._find()
+        path = _path(target, name)
+        keys = await self._keys.get()
+        query = target.signer.presigned_query(keys, method, target.host, path, headers, seconds)
+        return f"{target.origin}{path}?{query}"
 
     def pool_stats(self) -> PoolStats:
-        """Return how many connections are busy and idle now."""
-        http = None if self._client is None else self._client._endpoint.http_session  # noqa: SLF001 - no public name
-        sessions = (http and http._sessions) or {}  # noqa: SLF001 - the same
-        return sessions_stats(sessions.values(), self._options.max_connections)
+        """Return how many connections are busy and idle now, and how many requests wait."""
+        return self._pool.stats()
+
+    async def warm_up(self, connections: int) -> None:
+        """Open so many connections, and find the keys."""
+        target = self._target or await self._find()
+        headers: dict[str, str] = {}
+        path = _path(target, "")
+        target.signer.sign(await self._keys.get(), "HEAD", target.host, path, "", headers)
+        try:
+            await self._pool.warm_up(URL(target.origin + path, encoded=True), connections, headers)
+        except FOREIGN as error:
+            raise unanswered(Call("warm_up", self.url), error) from error
 
     async def aclose(self) -> None:
         """Close the pool; later calls are refused."""
-        self._closed = True
-        async with self._opening:
-            self._client = None
-            await self._stack.aclose()
+        await self._pool.aclose()
 
-    async def _open(self) -> Any:
-        async with self._opening:
-            if self._closed:
-                raise UnsupportedOperationError(f"the store {self.url} is closed: open it again")
-            if self._client is None:
-                session = await in_disk_thread(_read_session, own_keys=self._options.access_key is not None)
-                try:
-                    client = await self._stack.enter_async_context(self._new_client(session))
-                except ValueError as error:  # botocore's own check of an endpoint
-                    raise ConfigurationError(f"{self.url}: {error}") from error
-                # A service that never says 100 Continue would be waited for without end.
-                client.meta.events.unregister("before-call.s3", add_expect_header)
-                self._client = client
-            return self._client
-
-    def _new_client(self, session: AioSession) -> Any:
+    async def _find(self, region: str | None = None) -> Target:
         options = self._options
-        path_style = options.endpoint_url is not None if options.path_style is None else options.path_style
-        config = AioConfig(
-            http_session_cls=_SendsOnce,
-            max_pool_connections=options.max_connections,
-            connect_timeout=options.connect_timeout_seconds,
-            read_timeout=options.timeout_seconds,
-            retries={"total_max_attempts": 1, "mode": "standard"},  # the retry wrapper is the one layer that retries
-            s3={
-                "addressing_style": "path" if path_style else "virtual",
-                # The CRC of each body is in a signed header; hashing it again would hold up the event loop.
-                "payload_signing_enabled": False,
-            },
-            # A whole object is checked here while it streams, and its parts have no checksum.
-            response_checksum_validation="when_required",
-        )
-        return session.create_client(
-            "s3",
-            region_name=options.region,
-            endpoint_url=options.endpoint_url,
-            aws_access_key_id=options.access_key,
-            aws_secret_access_key=options.secret_key,
-            aws_session_token=options.session_token,
-            config=config,
-        )
+        if self._configured is None:
+            is_told = options.region is not None and options.endpoint_url is not None
+            self._configured = Configured(None, None) if is_told else await configured(self.url)
+        region = region or options.region or self._configured.region or DEFAULT_REGION
+        endpoint = options.endpoint_url or self._configured.endpoint_url
+        if endpoint is not None:
+            check_endpoint(endpoint)
+        by_path = options.path_style
+        if by_path is None:
+            by_path = endpoint is not None or "." in self.bucket
+        self._target = _target(self.bucket, endpoint, region, self._now, by_path=by_path)
+        return self._target
+
+    def _now(self) -> float:
+        return self._clock() + self._skew
+
+    async def _mended(self, refusal: Refusal, keys: Keys) -> bool:
+        """Return whether what the service refused was mended, so that the request is worth a second try."""
+        region = refusal.region
+        if region is not None and self._options.region is None and self._target is not None:
+            if self._target.signer.region == region:
+                return False
+            await self._find(region)
+            return True
+        if refusal.code in SKEWED and (date := refusal.headers.get("date")):
+            self._skew = parsedate_to_datetime(date).replace(tzinfo=UTC).timestamp() - self._clock()
+            return True
+        # A HEAD has no body that would say so.
+        may_be_expired = refusal.code in EXPIRED or (refusal.code == "400" and keys.token is not None)
+        return may_be_expired and await self._keys.renew(keys)
 
 
-class _ChainedKeys(AioCredentials):  # type: ignore[misc]  # it has no types
-    """What botocore's chain found: files and services are asked in a thread, now and when keys expire."""
-
-    def __init__(self, found: Credentials) -> None:
-        keys = found.get_frozen_credentials()
-        super().__init__(keys.access_key, keys.secret_key, keys.token, found.method)
-        self._found = found
-
-    async def get_frozen_credentials(self) -> Any:
-        if isinstance(self._found, RefreshableCredentials) and self._found.refresh_needed():
-            return await in_disk_thread(self._found.get_frozen_credentials)
-        return self._found.get_frozen_credentials()
+def _path(target: Target, name: str) -> str:
+    return f"{target.path}/{quote(name)}" if name else target.path or "/"
 
 
-def _read_session(*, own_keys: bool) -> AioSession:
-    """Return a session that has read its files and found its keys: the event loop does not wait for the disk."""
-    session = get_session()
-    session.register_component("data_loader", _loader())
-    session.full_config  # noqa: B018 - read and kept by the property
-    if not own_keys:
-        found = botocore.session.get_session().get_credentials()
-        if found is None:
-            raise NoCredentialsError
-        session._credentials = _ChainedKeys(found)  # noqa: SLF001 - its setter takes plain strings only
-    return session
-
-
-@cache
-def _loader() -> Any:
-    """Return what reads and keeps the models of the service: megabytes of JSON, the same for every store."""
-    session = get_session()
-    session.warm_up_loader_caches("s3")
-    return session.get_component("data_loader")
+def _target(bucket: str, endpoint: str | None, region: str, clock: Callable[[], float], *, by_path: bool) -> Target:
+    if endpoint is None:
+        domain = next((name for start, name in _DOMAINS.items() if region.startswith(start)), "amazonaws.com")
+        endpoint = f"https://s3.{region}.{domain}"
+    parts = urlsplit(endpoint)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    if parts.port is not None and parts.port != {"http": 80, "https": 443}[parts.scheme]:
+        host = f"{host}:{parts.port}"
+    host = host if by_path else f"{bucket}.{host}"
+    path = parts.path.rstrip("/") + (f"/{quote(bucket)}" if by_path else "")
+    return Target(f"{parts.scheme}://{host}", host, path, Signer(region, clock=clock))

@@ -1,14 +1,12 @@
-"""What botocore and aiohttp raise, as our errors; the one place that knows theirs."""
+"""S3's answers and aiohttp's exceptions as our errors; the one place that knows theirs."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
-from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from buffetstore.errors import (
     AlreadyExistsError,
@@ -26,26 +24,36 @@ from buffetstore.errors import (
     UnavailableError,
     UnsupportedOperationError,
 )
+from buffetstore.objects.s3.xml import ParseError, error_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from buffetstore.objects.base import PutMode
 
+EXPIRED = {"ExpiredToken", "InvalidToken", "TokenRefreshRequired"}
+SKEWED = {"RequestTimeTooSkewed"}
 BAD_CREDENTIALS = {
-    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "TokenRefreshRequired"),
-    *("RequestTimeTooSkewed", "RequestExpired", "InvalidSecurity", "InvalidClientTokenId"),
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestExpired", "InvalidSecurity", "InvalidClientTokenId"),
+    *EXPIRED,
+    *SKEWED,
 }
 BAD_CHECKSUM = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 TOO_MANY = {"SlowDown", "TooManyRequests", "Throttling", "ThrottlingException", "RequestLimitExceeded"}
 WRONG_REGION = {"PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "301", "307"}
 # Said of a write that ran into another one, or into a slow body: it was not done, and may be tried again.
 NOT_DONE = {"ConditionalRequestConflict", "OperationAborted", "RequestTimeout"}
+# What an error says that comes with status 200: after headers are sent, its status can no longer be.
+_STATUS_OF = {
+    "AccessDenied": 403,
+    "InvalidArgument": 400,
+    "NoSuchKey": 404,
+    "NoSuchUpload": 404,
+    "PreconditionFailed": 412,
+    "SlowDown": 503,
+}
 
 FOREIGN = (
-    boto.BotoCoreError,
-    boto.ClientError,
-    ResponseParserError,
     aiohttp.ClientError,
     aiohttp.http_exceptions.HttpProcessingError,
     OSError,  # TimeoutError is one
@@ -68,30 +76,53 @@ class Call:
         return f"{self.operation} {self.key!r} in {self.url}" if self.key else f"{self.operation} in {self.url}"
 
 
+class Refusal(NamedTuple):
+    """An answer that is an error."""
+
+    status: int
+    code: str
+    message: str
+    headers: Mapping[str, str]
+
+    @property
+    def region(self) -> str | None:
+        """Where the bucket is, if the answer tells that it is elsewhere."""
+        return self.headers.get("x-amz-bucket-region") if self.code in WRONG_REGION or self.status == 400 else None
+
+
 @contextmanager
-def mapped(call: Call) -> Iterator[None]:
-    """Raise our error for theirs."""
+def understood(call: Call) -> Iterator[None]:
+    """Raise our error for an answer that makes no sense: malformed, or without what it must have."""
     try:
         yield
-    except boto.ClientError as error:
-        raise _answered(call, error.response) from error
-    except FOREIGN as error:
-        if isinstance(error, StorageError):  # ours are builtins too: NotFoundError is an OSError
+    except (ParseError, KeyError, ValueError) as error:
+        if isinstance(error, StorageError):
             raise
-        raise _unanswered(call, error) from error
+        raise UnavailableError(
+            f"{call.where}: the answer makes no sense: {error!r}", key=call.key, ambiguous=call.write
+        ) from error
 
 
-def entry_error(call: Call, fault: Mapping[str, str], key: str) -> StorageError:
+def refusal_of(status: int, headers: Mapping[str, str], body: bytes) -> Refusal:
+    """Return what an answer of this status says; a body that is no XML (a gateway's page) says nothing."""
+    try:
+        code, message = error_of(body) or ("", "")
+    except ParseError:
+        code, message = "", ""
+    if status < 300:
+        status = _STATUS_OF.get(code, 500)
+    return Refusal(status, code or str(status), message, headers)
+
+
+def entry_error(call: Call, code: str, message: str, key: str) -> StorageError:
     """Return the error of one entry of a batch, whose answer as a whole was 200."""
-    status = {"AccessDenied": 403, "SlowDown": 503, "InvalidArgument": 400}.get(fault.get("Code", ""), 500)
-    return _answered(replace(call, key=key), {"Error": fault, "ResponseMetadata": {"HTTPStatusCode": status}})
+    return answered(replace(call, key=key), Refusal(_STATUS_OF.get(code, 500), code, message, {}))
 
 
-def _answered(call: Call, response: Any) -> StorageError:
-    code = str(response.get("Error", {}).get("Code", ""))
-    metadata = response.get("ResponseMetadata", {})
-    status = int(metadata.get("HTTPStatusCode") or 0)
-    told = (str(status), code if code != str(status) else "", response.get("Error", {}).get("Message", ""))
+def answered(call: Call, refusal: Refusal) -> StorageError:
+    """Return our error for an answer of the service."""
+    status, code = refusal.status, refusal.code
+    told = (str(status), code if code != str(status) else "", refusal.message)
     said = f"{call.where}: {' '.join(word for word in told if word)}"
     if code == "NoSuchBucket":
         return BucketNotFoundError(f"{said}: create the bucket or mend the URL", key=call.key)
@@ -105,9 +136,9 @@ def _answered(call: Call, response: Any) -> StorageError:
     if code in BAD_CREDENTIALS or status == 401:
         return AuthenticationError(f"{said}: check the access key, the secret and the clock", key=call.key)
     if code in WRONG_REGION:
-        region = metadata.get("HTTPHeaders", {}).get("x-amz-bucket-region")
+        region = refusal.region
         return ConfigurationError(f"{said}: set the region to that of the bucket{f' ({region})' if region else ''}")
-    return _conditional(call, status, said) or _by_status(call, status, code, said, _retry_after(metadata))
+    return _conditional(call, status, said) or _by_status(call, status, code, said, _retry_after(refusal.headers))
 
 
 def _conditional(call: Call, status: int, said: str) -> StorageError | None:
@@ -139,31 +170,14 @@ def _by_status(call: Call, status: int, code: str, said: str, retry_after: float
     return InvalidInputError(said, key=key) if status == 400 else StorageError(said, key=key)
 
 
-def _unanswered(call: Call, error: Exception) -> StorageError:
-    said = f"{call.where}: {error}"
-    if isinstance(error, boto.FlexibleChecksumError):
-        return ChecksumMismatchError(said, key=call.key)
-    if isinstance(
-        error,
-        boto.NoCredentialsError
-        | boto.PartialCredentialsError
-        | boto.CredentialRetrievalError
-        | boto.TokenRetrievalError
-        | boto.RefreshWithMFAUnsupportedError,
-    ):
-        return AuthenticationError(
-            f"{said}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or a profile", key=call.key
-        )
-    cause = getattr(error, "kwargs", {}).get("error", error)
-    if isinstance(error, boto.ConnectTimeoutError) or isinstance(cause, aiohttp.ClientConnectorError):
+def unanswered(call: Call, error: Exception) -> StorageError:
+    """Return our error for what aiohttp raised."""
+    said = f"{call.where}: {str(error) or type(error).__name__}"
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return UnavailableError(f"{said}: nothing was sent; check the endpoint", key=call.key)
-    if isinstance(error, boto.HTTPClientError | boto.ConnectionError | boto.ResponseStreamingError) or not isinstance(
-        error, boto.BotoCoreError
-    ):
-        return UnavailableError(said, key=call.key, ambiguous=call.write)
-    return ConfigurationError(said)
+    return UnavailableError(said, key=call.key, ambiguous=call.write)
 
 
-def _retry_after(metadata: Any) -> float | None:
-    value = metadata.get("HTTPHeaders", {}).get("retry-after", "")
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    value = headers.get("retry-after", "")
     return float(value) if value.replace(".", "", 1).isdigit() else None

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Literal, Self
+from urllib.parse import quote, urlsplit
 
 from pydantic import SecretStr
 
@@ -14,6 +15,7 @@ from buffetstore.errors import (
     BucketNotFoundError,
     ConfigurationError,
     InvalidInputError,
+    InvalidKeyError,
     InvalidRangeError,
     NotFoundError,
     PreconditionFailedError,
@@ -26,30 +28,38 @@ from buffetstore.objects.base import (
     Attributes,
     ByteRange,
     Capabilities,
+    Checksum,
     Data,
     GetResult,
     Listing,
     ObjectMeta,
     ObjectStore,
+    ObjectVersion,
     PutMode,
     Upload,
 )
+from buffetstore.objects.checksums import checksum
 from buffetstore.objects.keys import checked_key
 from buffetstore.objects.ranges import checked_range, coalesce, cut, resolve_range
-from buffetstore.objects.s3.connection import S3Connection, S3Options
-from buffetstore.objects.s3.errors import Call, entry_error
-from buffetstore.objects.s3.transfer import described, outgoing, quoted, received, stream, written
+from buffetstore.objects.s3.connection import S3Connection
+from buffetstore.objects.s3.errors import Call, entry_error, understood
+from buffetstore.objects.s3.listing import Lister
+from buffetstore.objects.s3.options import S3Options
+from buffetstore.objects.s3.signing import query_text
+from buffetstore.objects.s3.transfer import checked, crc32, described, encrypted, quoted, received, stream, written
 from buffetstore.objects.s3.upload import Multipart, S3Upload, condition_of
+from buffetstore.objects.s3.xml import deletion, failures_of, fields_of
 from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from buffetstore.objects.pool import PoolStats
 
 DELETE_BATCH = 1000
 COPY_BYTES = 5 * 1024**3  # the largest object that one CopyObject takes
 COPY_PART_BYTES = 1024**3
+LONGEST_URL_SECONDS = 7 * 24 * 3600
 
 
 class S3Store(ObjectStore):
@@ -67,7 +77,7 @@ class S3Store(ObjectStore):
         self._url = f"s3://{bucket}/{self._prefix}".rstrip("/")
         self._options = options if options is not None else S3Options()
         self._connection = S3Connection(bucket, self._url, self._options)
-        self._bucket_seen = False
+        self._lister = Lister(self._connection, self._prefix, self._options.page_size)
 
     @classmethod
     def from_url(
@@ -101,11 +111,21 @@ class S3Store(ObjectStore):
     @property
     def capabilities(self) -> Capabilities:
         kept = self._options.conditional != "none"
-        return Capabilities(conditional_create=kept, conditional_update=kept)
+        return Capabilities(
+            conditional_create=kept,
+            conditional_update=kept,
+            unique_versions=False,
+            signed_urls=True,
+            object_versions=True,
+        )
 
     def pool_stats(self) -> PoolStats:
-        """Return how many connections are busy and idle now."""
+        """Return how many connections are busy and idle now, and how many requests wait."""
         return self._connection.pool_stats()
+
+    async def warm_up(self, connections: int) -> None:
+        """Open so many connections now, and find the keys."""
+        await self._connection.warm_up(connections)
 
     async def put(
         self, key: str, data: Data, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
@@ -113,10 +133,12 @@ class S3Store(ObjectStore):
         name = self._name(key)
         self._refuse_unkept(mode, key)
         data = data if isinstance(data, bytes) else memoryview(data).cast("B")
-        parameters = described(attributes) | condition_of(mode) | await outgoing(data)
+        crc = await crc32(data)
+        headers = described(attributes, self._options) | condition_of(mode) | checked(crc)
         call = Call("put_object", self._url, key, mode, write=True)
-        answer = await self._call(call, Key=name, **parameters)
-        return written(answer, key, len(data), attributes, call)
+        answer = await self._connection.ask(call, "PUT", name, headers=headers, data=data)
+        etag = answer.headers.get("etag")
+        return written(etag, answer.headers, call, len(data), attributes, Checksum("crc32", crc))
 
     async def start_upload(
         self, key: str, *, mode: PutMode = OVERWRITE, attributes: Attributes = DEFAULT_ATTRIBUTES
@@ -125,7 +147,7 @@ class S3Store(ObjectStore):
         self._refuse_unkept(mode, key)
         return S3Upload(
             key,
-            Multipart(self._connection, key, name, mode, attributes),
+            Multipart(self._connection, self._options, key, name, mode, attributes),
             put=partial(self.put, key, mode=mode, attributes=attributes),
             refuse=partial(self._refuse_unkept, mode, key, multipart=True),
         )
@@ -138,27 +160,10 @@ class S3Store(ObjectStore):
         if_match: str | None = None,
         head: bool = False,
     ) -> GetResult:
-        parameters = {"Key": self._name(key)} | ({} if if_match is None else {"IfMatch": quoted(if_match)})
+        headers = {} if if_match is None else {"if-match": quoted(if_match)}
         if head:
-            meta, _ = received(await self._head(key, parameters), key)
-            return GetResult(meta, _nothing(), range=(0, 0))
-        if range is None:
-            parameters["ChecksumMode"] = "ENABLED"
-        else:
-            parameters["Range"] = _range_header(range, key)
-        call = Call("get_object", self._url, key)
-        answer = await self._call(call, **parameters)
-        raw = answer["Body"].raw_stream
-
-        async def aclose() -> None:
-            raw.close()  # after the last byte the connection is back in the pool already
-
-        meta, sent = received(answer, key)
-        wanted = resolve_range(range, meta.size, key)
-        if wanted != (sent or (0, meta.size)):
-            raw.close()
-            raise UnsupportedOperationError(f"{call.where}: asked for bytes {wanted}, got {sent or 'all'}", key=key)
-        return GetResult(meta, stream(answer, wanted[1] - wanted[0], call), range=wanted, aclose=aclose)
+            return GetResult(await self._head(key, headers), _nothing(), range=(0, 0))
+        return await self._open(Call("get_object", self._url, key), range, headers, ())
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
@@ -183,19 +188,24 @@ class S3Store(ObjectStore):
     async def delete(self, keys: Sequence[str]) -> None:
         names = [self._name(key) for key in keys]
         if len(names) == 1:
-            await self._call(Call("delete_object", self._url, keys[0], write=True), Key=names[0])
+            await self._connection.ask(Call("delete_object", self._url, keys[0], write=True), "DELETE", names[0])
             return
         for at in range(0, len(names), DELETE_BATCH):
-            batch = names[at : at + DELETE_BATCH]
+            body = deletion(names[at : at + DELETE_BATCH])
+            # The one checksum that every service takes here; it guards against faults, not against people.
+            md5 = checksum("md5", body).value
             call = Call("delete_objects", self._url, write=True)
-            answer = await self._call(call, Delete={"Objects": [{"Key": name} for name in batch], "Quiet": True})
-            for fault in answer.get("Errors", []):
-                if fault.get("Code") != "NoSuchKey":
-                    raise entry_error(call, fault, fault.get("Key", "")[len(self._prefix) :])
+            headers = {"content-md5": md5, "content-type": "application/xml"}
+            answer = await self._connection.ask(call, "POST", query=[("delete", "")], headers=headers, data=body)
+            with understood(call):
+                failures = failures_of(answer.body)
+            for name, code, message in failures:
+                if code != "NoSuchKey":
+                    raise entry_error(call, code, message, name[len(self._prefix) :])
 
     async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
-        async for page in self._pages(prefix, after=after):
-            for meta in self._metas(page):
+        async for page in self._lister.pages(prefix, after=after):
+            for meta in page.objects:
                 yield meta
 
     async def list_prefixes(self, prefix: str = "") -> Listing:
@@ -203,30 +213,49 @@ class S3Store(ObjectStore):
             raise InvalidInputError(f"prefix {prefix!r} must be empty or end with '/'", key=prefix)
         objects: list[ObjectMeta] = []
         prefixes: list[str] = []
-        async for page in self._pages(prefix, Delimiter="/"):
-            objects += self._metas(page)
-            prefixes += [common["Prefix"][len(self._prefix) :] for common in page.get("CommonPrefixes", [])]
+        async for page in self._lister.pages(prefix, delimiter="/"):
+            objects += page.objects
+            prefixes += page.prefixes
         return Listing(objects, prefixes)
 
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
-        name = self._name(target)
+        self._name(target)
         self._refuse_unkept(mode, target, multipart=True)
-        original = (await self.get(source, head=True)).meta
-        attributes = original.attributes or DEFAULT_ATTRIBUTES
-        if original.size == 0:
-            return await self.put(target, b"", mode=mode, attributes=attributes)
-        place, condition = {"Bucket": self._connection.bucket, "Key": self._name(source)}, quoted(original.version)
-        try:
-            if mode.kind == "overwrite" and original.size <= COPY_BYTES:
-                call = Call("copy_object", self._url, target, write=True)
-                answer = await self._call(call, Key=name, CopySource=place, CopySourceIfMatch=condition)
-                return written(answer, target, original.size, attributes, call)
-            multipart = Multipart(self._connection, target, name, mode, attributes)
-            return await multipart.copied(place, original.size, COPY_PART_BYTES, condition)
-        except PreconditionFailedError as error:
-            if mode.kind == "update":
-                raise
-            raise UnavailableError(f"{source!r} in {self._url} was replaced while it was copied", key=source) from error
+        return await self._copy(await self._head(source, {}), target, mode, "")
+
+    async def signed_url(
+        self,
+        key: str,
+        *,
+        method: Literal["GET", "PUT"] = "GET",
+        expires_seconds: int = 3600,
+        content_type: str | None = None,
+    ) -> str:
+        name = self._name(key)
+        if method not in {"GET", "PUT"}:
+            raise InvalidInputError(f"method is {method!r}: it is 'GET' or 'PUT'", key=key)
+        if not 1 <= expires_seconds <= LONGEST_URL_SECONDS:
+            raise InvalidInputError(
+                f"expires_seconds is {expires_seconds}: it must be between 1 and {LONGEST_URL_SECONDS}", key=key
+            )
+        headers = {"content-type": content_type} if content_type is not None and method == "PUT" else {}
+        return await self._connection.presigned(method, name, headers, expires_seconds)
+
+    async def list_versions(self, prefix: str = "") -> AsyncIterator[ObjectVersion]:
+        async for page in self._lister.versions(prefix):
+            for version in page.versions:
+                yield version
+
+    async def get_version(self, key: str, version_id: str, *, range: ByteRange | None = None) -> GetResult:
+        call = Call("get_object_version", self._url, key)
+        with _known_version(key, version_id):
+            return await self._open(call, range, {}, [("versionId", version_id)])
+
+    async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
+        query = [("versionId", version_id)]
+        with _known_version(key, version_id):
+            original = await self._head(key, {}, query)
+        return await self._copy(original, key, OVERWRITE, f"?{query_text(query)}")
 
     async def aclose(self) -> None:
         await self._connection.aclose()
@@ -234,43 +263,78 @@ class S3Store(ObjectStore):
     def _name(self, key: str) -> str:
         return checked_key(self._prefix + checked_key(key))
 
-    async def _call(self, call: Call, **parameters: Any) -> dict[str, Any]:
-        answer = await self._connection.call(
-            call.operation, key=call.key, mode=call.mode, write=call.write, **parameters
-        )
-        self._bucket_seen = True
-        return answer
+    async def _open(
+        self, call: Call, asked: ByteRange | None, headers: dict[str, str], query: Sequence[tuple[str, str]]
+    ) -> GetResult:
+        key = call.key or ""
+        if asked is None:
+            headers["x-amz-checksum-mode"] = "ENABLED"
+        else:
+            headers["range"] = _range_header(asked, key)
+        response = await self._connection.send(call, "GET", self._name(key), query=query, headers=headers)
 
-    async def _head(self, key: str, parameters: dict[str, str]) -> dict[str, Any]:
+        async def aclose() -> None:
+            response.close()  # after the last byte the connection is back in the pool already
+
         try:
-            return await self._call(Call("head_object", self._url, key), **parameters)
+            with understood(call):
+                meta, sent = received(response.headers, key)
+            wanted = _answered_range(call, asked, meta, sent)
+        except BaseException:
+            response.close()
+            raise
+        return GetResult(
+            meta, stream(response, wanted[1] - wanted[0], meta.checksum, call), range=wanted, aclose=aclose
+        )
+
+    async def _head(self, key: str, headers: dict[str, str], query: Sequence[tuple[str, str]] = ()) -> ObjectMeta:
+        call = Call("head_object", self._url, key)
+        headers["x-amz-checksum-mode"] = "ENABLED"
+        try:
+            answer = await self._connection.ask(call, "HEAD", self._name(key), query=query, headers=headers)
         except NotFoundError:
             # The answer to a HEAD has no body that would tell a missing bucket from a missing key.
-            if not self._bucket_seen:
+            if not self._connection.is_found:
                 try:
-                    await self._call(Call("head_bucket", self._url))
+                    await self._connection.ask(Call("head_bucket", self._url), "HEAD")
                 except NotFoundError as error:
                     raise BucketNotFoundError(f"there is no bucket of {self._url}: create it", key=key) from error
             raise
+        with understood(call):
+            return received(answer.headers, key)[0]
 
-    async def _pages(self, prefix: str, *, after: str = "", **parameters: str) -> AsyncIterator[dict[str, Any]]:
-        parameters |= {"Prefix": self._prefix + prefix} | ({"StartAfter": self._prefix + after} if after else {})
-        while True:
-            page = await self._call(Call("list_objects_v2", self._url), **parameters)
-            yield page
-            if not page.get("IsTruncated"):
-                return
-            parameters["ContinuationToken"] = page["NextContinuationToken"]
+    async def _copy(self, original: ObjectMeta, target: str, mode: PutMode, version: str) -> ObjectMeta:
+        """Copy the bytes of `original`, of one version of it if the query `version` is given, to `target`."""
+        name = self._name(target)
+        attributes = original.attributes or DEFAULT_ATTRIBUTES
+        if original.size == 0:
+            return await self.put(target, b"", mode=mode, attributes=attributes)
+        source = {
+            "x-amz-copy-source": quote(f"/{self._connection.bucket}/{self._name(original.key)}") + version,
+            "x-amz-copy-source-if-match": quoted(original.version),
+        }
+        try:
+            if mode.kind == "overwrite" and original.size <= COPY_BYTES:
+                return await self._copy_at_once(original, target, name, source)
+            multipart = Multipart(self._connection, self._options, target, name, mode, attributes)
+            return await multipart.copied(source, original.size, COPY_PART_BYTES)
+        except PreconditionFailedError as error:
+            if mode.kind == "update":
+                raise
+            raise UnavailableError(
+                f"{original.key!r} in {self._url} was replaced while it was copied", key=original.key
+            ) from error
 
-    def _metas(self, page: dict[str, Any]) -> list[ObjectMeta]:
-        # Consoles make folders by empty objects whose key ends with a slash: no key of ours can.
-        return [
-            ObjectMeta(
-                entry["Key"][len(self._prefix) :], entry["Size"], entry["ETag"].strip('"'), entry["LastModified"]
-            )
-            for entry in page.get("Contents", [])
-            if not entry["Key"].endswith("/")
-        ]
+    async def _copy_at_once(self, original: ObjectMeta, target: str, name: str, source: dict[str, str]) -> ObjectMeta:
+        attributes = original.attributes or DEFAULT_ATTRIBUTES
+        headers = source | encrypted(self._options)
+        if attributes.storage_class is not None:
+            headers["x-amz-storage-class"] = attributes.storage_class
+        call = Call("copy_object", self._url, target, write=True)
+        answer = await self._connection.ask(call, "PUT", name, headers=headers)
+        with understood(call):
+            etag = fields_of(answer.body).get("ETag")
+        return written(etag, answer.headers, call, original.size, attributes)
 
     def _refuse_unkept(self, mode: PutMode, key: str, *, multipart: bool = False) -> None:
         kept = self._options.conditional
@@ -279,6 +343,15 @@ class S3Store(ObjectStore):
                 f"{self._url} does not keep conditions (conditional={kept!r}), so {mode.kind} of {key!r} is refused",
                 key=key,
             )
+
+
+def _answered_range(
+    call: Call, asked: ByteRange | None, meta: ObjectMeta, sent: tuple[int, int] | None
+) -> tuple[int, int]:
+    wanted, got = resolve_range(asked, meta.size, meta.key), sent or (0, meta.size)
+    if wanted != got:
+        raise UnsupportedOperationError(f"{call.where}: asked for bytes {wanted}, got {got}", key=meta.key)
+    return wanted
 
 
 def _range_header(asked: ByteRange, key: str) -> str:
@@ -290,6 +363,19 @@ def _range_header(asked: ByteRange, key: str) -> str:
 
 def _plain(secret: str | SecretStr | None) -> str | None:
     return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
+
+
+@contextmanager
+def _known_version(key: str, version_id: str) -> Iterator[None]:
+    """Raise `NotFoundError` for what the service says of an id it never gave, or of a deletion."""
+    try:
+        yield
+    except (InvalidKeyError, InvalidRangeError):
+        raise
+    except (InvalidInputError, NotFoundError, UnsupportedOperationError) as error:
+        if isinstance(error, BucketNotFoundError):
+            raise
+        raise NotFoundError(f"{key!r} has no version {version_id!r}, or it is a deletion", key=key) from error
 
 
 async def _nothing() -> AsyncIterator[Data]:

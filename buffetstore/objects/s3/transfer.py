@@ -1,85 +1,66 @@
-"""Bodies and their checksums, and what a response's headers say about an object."""
+"""Bodies and their checksums, and what headers say about an object."""
 
 from __future__ import annotations
 
-import asyncio
-import base64
-import zlib
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import partial
-from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-import google_crc32c
-
-from buffetstore.errors import ChecksumMismatchError, UnavailableError
-from buffetstore.objects.base import Attributes, Data, ObjectMeta
-from buffetstore.objects.s3.errors import Call, mapped
+from buffetstore.errors import InvalidInputError, UnavailableError
+from buffetstore.objects.base import Attributes, Checksum, ObjectMeta
+from buffetstore.objects.checksums import RunningChecksum, check, checksum
+from buffetstore.objects.s3.errors import FOREIGN, unanswered
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Mapping
+
+    import aiohttp
+
+    from buffetstore.objects.base import Data
+    from buffetstore.objects.s3.errors import Call
+    from buffetstore.objects.s3.options import S3Options
 
 INLINE_BYTES = 64 * 1024  # below this, handing work to a thread costs more than the work
 # Metadata travels in headers: what is not printable ASCII is percent-encoded, and so is the percent sign.
 _PLAIN = "".join(chr(code) for code in range(33, 127) if chr(code) != "%") + " "
+_METADATA = "x-amz-meta-"
+_CHECKSUMS = tuple((f"x-amz-checksum-{name}", name) for name in ("crc32", "crc32c", "sha256", "sha1"))
 
 
-class Body(BytesIO):
-    """A request's body, which tells when more of it is taken."""
-
-    def __init__(self, data: Data) -> None:
-        super().__init__(data)
-        self.taken: Callable[[], object] | None = None
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Read, as `BytesIO` does."""
-        if self.taken is not None:
-            self.taken()
-        return super().read(size)
+async def crc32(data: Data) -> str:
+    """Return the CRC-32 of a body, as the service words it."""
+    found = checksum("crc32", data) if len(data) <= INLINE_BYTES else await in_thread(checksum, "crc32", data)
+    return found.value
 
 
-@asynccontextmanager
-async def while_taken(body: Body, seconds: float) -> AsyncIterator[None]:
-    """Raise `TimeoutError` when nothing is taken of `body`, nor answered, for so long; aiohttp only times answers."""
-    loop = asyncio.get_running_loop()
-
-    def prolong() -> None:
-        if body.taken is not None and not limit.expired():
-            limit.reschedule(loop.time() + seconds)
-
-    async with asyncio.timeout(seconds) as limit:
-        body.taken = partial(loop.call_soon_threadsafe, prolong)
-        try:
-            yield
-        finally:
-            body.taken = None
+def checked(crc: str) -> dict[str, str]:
+    """Return the headers by which the service verifies a body, and keeps its CRC-32."""
+    return {"x-amz-checksum-crc32": crc, "x-amz-sdk-checksum-algorithm": "CRC32"}
 
 
-async def outgoing(data: Data) -> dict[str, Any]:
-    """Return the parameters of a body: itself and the checksum that the service verifies."""
-    if len(data) <= INLINE_BYTES:
-        return _outgoing(data)
-    return await in_thread(_outgoing, data)
-
-
-def _outgoing(data: Data) -> dict[str, Any]:
-    # aiohttp sends a file in pieces, so that a large body does not hold up the event loop.
-    body = Body(data)
-    crc = base64.b64encode(zlib.crc32(data).to_bytes(4, "big")).decode()
-    return {"Body": body, "ContentLength": len(data), "ChecksumAlgorithm": "CRC32", "ChecksumCRC32": crc}
-
-
-def described(attributes: Attributes) -> dict[str, Any]:
-    """Return the parameters that store `attributes`."""
-    metadata = {name: quote(value.strip(), safe=_PLAIN) for name, value in attributes.metadata.items()}
-    parameters: dict[str, Any] = {"ContentType": attributes.content_type, "Metadata": metadata}
+def described(attributes: Attributes, options: S3Options) -> dict[str, str]:
+    """Return the headers that store `attributes`, and encrypt."""
+    if not attributes.content_type.isprintable():
+        raise InvalidInputError(f"the content type {attributes.content_type!r} has characters that no header can")
+    headers = {"content-type": attributes.content_type, **encrypted(options)}
+    for name, value in attributes.metadata.items():
+        headers[_METADATA + name] = quote(value.strip(), safe=_PLAIN)
     if attributes.storage_class is not None:
-        parameters["StorageClass"] = attributes.storage_class
-    return parameters
+        headers["x-amz-storage-class"] = attributes.storage_class
+    return headers
+
+
+def encrypted(options: S3Options) -> dict[str, str]:
+    """Return the headers of what is written under a KMS key."""
+    if options.kms_key is None:
+        return {}
+    return {
+        "x-amz-server-side-encryption": "aws:kms",
+        "x-amz-server-side-encryption-aws-kms-key-id": options.kms_key,
+    }
 
 
 def unquoted(etag: str) -> str:
@@ -92,57 +73,75 @@ def quoted(version: str) -> str:
     return f'"{version}"'
 
 
-def written(answer: Mapping[str, Any], key: str, size: int, attributes: Attributes, call: Call) -> ObjectMeta:
+def written(
+    etag: str | None,
+    headers: Mapping[str, str],
+    call: Call,
+    size: int,
+    attributes: Attributes,
+    digest: Checksum | None = None,
+) -> ObjectMeta:
     """Return the metadata of what was just written, stamped by the service's clock."""
-    etag = answer.get("ETag") or answer.get("CopyObjectResult", {}).get("ETag")
+    key = call.key or ""
     if not etag:
         raise UnavailableError(f"{call.where}: the answer has no ETag, it may have failed", key=key, ambiguous=True)
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    stamp = parsedate_to_datetime(date) if date else datetime.now(UTC)
-    return ObjectMeta(key, size, unquoted(etag), stamp, attributes)
+    date = headers.get("date")
+    stamp = _moment(date) if date else datetime.now(UTC)
+    return ObjectMeta(key, size, unquoted(etag), stamp, attributes, digest)
 
 
-def received(answer: Mapping[str, Any], key: str) -> tuple[ObjectMeta, tuple[int, int] | None]:
+def received(headers: Mapping[str, str], key: str) -> tuple[ObjectMeta, tuple[int, int] | None]:
     """Return an object's metadata, and the range [start, end) that the service says it sent."""
-    size, sent = int(answer["ContentLength"]), None
-    if content_range := answer.get("ContentRange"):
+    sent = None
+    if content_range := headers.get("content-range"):
         span, _, total = content_range.removeprefix("bytes ").partition("/")
         first, _, last = span.partition("-")
         size, sent = int(total), (int(first), int(last) + 1)
-    attributes = Attributes(
-        answer.get("ContentType") or "application/octet-stream",
-        {name: unquote(value) for name, value in answer.get("Metadata", {}).items()},
-        answer.get("StorageClass"),
-    )
-    return ObjectMeta(key, size, unquoted(answer["ETag"]), answer["LastModified"], attributes), sent
+    else:
+        size = int(headers["content-length"])
+    metadata = {
+        name[len(_METADATA) :].lower(): unquote(value)
+        for name, value in headers.items()
+        if name[: len(_METADATA)].lower() == _METADATA
+    }
+    content_type = headers.get("content-type") or "application/octet-stream"
+    attributes = Attributes(content_type, metadata, headers.get("x-amz-storage-class"))
+    digest = None if sent is not None else _checksum(headers)
+    meta = ObjectMeta(key, size, unquoted(headers["etag"]), _moment(headers["last-modified"]), attributes, digest)
+    return meta, sent
 
 
-async def stream(answer: Mapping[str, Any], length: int, call: Call) -> AsyncIterator[Data]:
-    """Yield the body as it comes, and check its length and its checksum at the end.
-
-    A checksum of parts (``...-3``) is not one of the bytes, and an ETag is not always their MD5: neither is compared.
-    """
-    expected, running = _checksum(answer)
-    done, state = 0, 0
-    with mapped(call):
-        async for chunk in answer["Body"].raw_stream.content.iter_any():
+async def stream(
+    response: aiohttp.ClientResponse, length: int, expected: Checksum | None, call: Call
+) -> AsyncGenerator[bytes, None]:
+    """Yield the body as it comes, and check its length and its checksum at the end."""
+    running = RunningChecksum(expected.algorithm) if expected is not None else None
+    done = 0
+    try:
+        async for chunk in response.content.iter_any():
             done += len(chunk)
             if running is not None:
-                state = running(chunk, state)
+                running.update(chunk)
             yield chunk
+    except FOREIGN as error:
+        raise unanswered(call, error) from error
     if done != length:
         raise UnavailableError(f"{call.where}: {done} of {length} bytes came", key=call.key)
-    if running is not None and base64.b64encode(state.to_bytes(4, "big")).decode() != expected:
-        raise ChecksumMismatchError(f"{call.where}: the bytes do not have the checksum {expected}", key=call.key)
+    if running is not None and expected is not None:
+        check(running.value, expected, call.key or "")
 
 
-def _checksum(answer: Mapping[str, Any]) -> tuple[str | None, Callable[[bytes, int], int] | None]:
-    extend: dict[str, Callable[[bytes, int], int]] = {
-        "ChecksumCRC32": zlib.crc32,
-        "ChecksumCRC32C": lambda chunk, state: int(google_crc32c.extend(state, chunk)),
-    }
-    for name, running in extend.items():
-        value = answer.get(name)
-        if value and "-" not in value and "ContentRange" not in answer:
-            return value, running
-    return None, None
+def _checksum(headers: Mapping[str, str]) -> Checksum | None:
+    """Return the checksum of all the bytes; one of parts (``...-3``) is not, and an ETag is not always their MD5."""
+    if headers.get("x-amz-checksum-type") == "COMPOSITE":
+        return None
+    for header, algorithm in _CHECKSUMS:
+        value = headers.get(header)
+        if value and "-" not in value:
+            return Checksum(algorithm, value)  # type: ignore[arg-type]  # one of the names above
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _moment(text: str) -> datetime:
+    return parsedate_to_datetime(text)  # slow, and objects written together share their second

@@ -6,21 +6,23 @@ from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from buffetstore.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UnsupportedOperationError
 from buffetstore.objects.base import Upload
-from buffetstore.objects.s3.errors import Call
-from buffetstore.objects.s3.transfer import described, outgoing, quoted, written
+from buffetstore.objects.s3.errors import Call, understood
+from buffetstore.objects.s3.transfer import checked, crc32, described, quoted, written
+from buffetstore.objects.s3.xml import completion, fields_of
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from buffetstore.objects.base import Attributes, Data, ObjectMeta, PutMode
-    from buffetstore.objects.s3.connection import S3Connection
+    from buffetstore.objects.s3.connection import Answer, S3Connection
+    from buffetstore.objects.s3.options import S3Options
 
 PART_BYTES = 8 * 1024 * 1024
 PARALLEL_PARTS = 4
@@ -37,6 +39,7 @@ class Multipart:
     def __init__(
         self,
         connection: S3Connection,
+        options: S3Options,
         key: str,
         name: str,
         mode: PutMode,
@@ -45,13 +48,14 @@ class Multipart:
         policy: RetryPolicy = PART_POLICY,
     ) -> None:
         self._connection = connection
+        self._options = options
         self._key = key
         self._name = name
         self._mode = mode
         self._attributes = attributes
         self._policy = policy
         self._upload_id: str | None = None
-        self._parts: list[dict[str, Any]] = []
+        self._parts: list[dict[str, str]] = []
         self._size = 0
         self._unclear = False
 
@@ -69,24 +73,24 @@ class Multipart:
             )
         await self._start()
 
-        async def send_one(number: int, part: memoryview) -> dict[str, Any]:
-            body = await outgoing(part)
-            answer = await self._part("upload_part", PartNumber=number, **body)
-            return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumCRC32": body["ChecksumCRC32"]}
+        async def send_one(number: int, part: memoryview) -> dict[str, str]:
+            crc = await crc32(part)
+            answer = await self._part("upload_part", number, checked(crc), part)
+            with understood(self._call("upload_part")):
+                return {"PartNumber": str(number), "ETag": answer.headers["etag"], "ChecksumCRC32": crc}
 
         sending = [partial(send_one, number, part) for number, part in enumerate(parts, first)]
         self._parts += await gather(sending, limit=PARALLEL_PARTS)
         self._size += sum(len(part) for part in parts)
 
-    async def copied(self, source: dict[str, str], size: int, part_bytes: int, etag: str) -> ObjectMeta:
-        """Copy the `size` bytes of `source`, while its ETag is `etag`, and complete."""
+    async def copied(self, source: Mapping[str, str], size: int, part_bytes: int) -> ObjectMeta:
+        """Copy the `size` bytes of what the headers `source` name, and complete."""
         try:
             await self._start()
             spans = [(at, min(at + part_bytes, size)) for at in range(0, size, part_bytes)]
-            common = {"CopySource": source, "CopySourceIfMatch": etag}
             # S3 takes no range of a source below 5 MiB, so the only part has none.
-            ranges = [{"CopySourceRange": f"bytes={a}-{b - 1}"} if len(spans) > 1 else {} for a, b in spans]
-            copying = [partial(self._copy_part, number, common | span) for number, span in enumerate(ranges, 1)]
+            ranges = [{"x-amz-copy-source-range": f"bytes={a}-{b - 1}"} if len(spans) > 1 else {} for a, b in spans]
+            copying = [partial(self._copy_part, number, {**source, **span}) for number, span in enumerate(ranges, 1)]
             self._parts += await gather(copying)
             self._size = size
             return await self.complete()
@@ -95,12 +99,12 @@ class Multipart:
                 await self.abort()
             raise
 
-    async def _copy_part(self, number: int, parameters: dict[str, Any]) -> dict[str, Any]:
-        answer = await self._part("upload_part_copy", PartNumber=number, **parameters)
-        names = ("ETag", "ChecksumCRC32")
-        return {"PartNumber": number} | {
-            name: value for name, value in answer["CopyPartResult"].items() if name in names
-        }
+    async def _copy_part(self, number: int, headers: dict[str, str]) -> dict[str, str]:
+        answer = await self._part("upload_part_copy", number, headers)
+        with understood(self._call("upload_part_copy")):
+            fields = fields_of(answer.body)
+            part = {"PartNumber": str(number), "ETag": fields["ETag"]}
+        return part | {name: value for name, value in fields.items() if name == "ChecksumCRC32"}
 
     async def complete(self) -> ObjectMeta:
         """Make the object visible if the mode's condition holds; may be tried again after an unclear answer.
@@ -110,11 +114,17 @@ class Multipart:
         call = Call("complete_multipart_upload", self._connection.url, self._key, self._mode, write=True)
         try:
             await self._look_before()
-            parts = {"Parts": self._parts}
-            answer = await self._request(
-                call.operation, MultipartUpload=parts, mode=self._mode, **condition_of(self._mode)
+            answer = await self._connection.ask(
+                call,
+                "POST",
+                self._name,
+                query=[("uploadId", self._upload_id or "")],
+                headers={"content-type": "application/xml", **condition_of(self._mode)},
+                data=completion(self._parts),
             )
-            meta = written(answer, self._key, self._size, self._attributes, call)
+            with understood(call):
+                etag = fields_of(answer.body).get("ETag")
+            meta = written(etag, answer.headers, call, self._size, self._attributes)
         except ConflictError as error:
             error.ambiguous = self._unclear
             with suppress(StorageError):  # that it was lost is worth more; a lifecycle rule has the parts
@@ -129,10 +139,8 @@ class Multipart:
     async def _look_before(self) -> None:
         # AWS decides If-Match at the completion; some services (moto) see only If-None-Match there.
         if self._mode.version is not None and not self._unclear:
-            condition = quoted(self._mode.version)
-            await self._connection.call(
-                "head_object", key=self._key, mode=self._mode, Key=self._name, IfMatch=condition
-            )
+            call = Call("head_object", self._connection.url, self._key, self._mode)
+            await self._connection.ask(call, "HEAD", self._name, headers={"if-match": quoted(self._mode.version)})
 
     async def abort(self) -> None:
         """Have the parts forgotten."""
@@ -140,7 +148,9 @@ class Multipart:
             return
         upload_id, self._upload_id = self._upload_id, None
         try:
-            await self._connection.call("abort_multipart_upload", key=self._key, UploadId=upload_id, Key=self._name)
+            await self._connection.ask(
+                self._call("abort_multipart_upload"), "DELETE", self._name, query=[("uploadId", upload_id)]
+            )
         except NotFoundError:
             return
         except UnavailableError as error:
@@ -150,26 +160,31 @@ class Multipart:
 
     async def _start(self) -> None:
         if self._upload_id is None:
-            parameters = described(self._attributes) | {"ChecksumAlgorithm": "CRC32"}
-            answer = await self._policy.call(
-                lambda: self._connection.call("create_multipart_upload", key=self._key, Key=self._name, **parameters),
-                subject=self._key,
-            )
-            self._upload_id = answer["UploadId"]
+            call = self._call("create_multipart_upload")
+            # With a checksum of the whole, not of the parts' checksums, downloads can be verified.
+            checked = {"x-amz-checksum-algorithm": "CRC32", "x-amz-checksum-type": "FULL_OBJECT"}
+            headers = described(self._attributes, self._options) | checked
 
-    async def _part(self, operation: str, **parameters: Any) -> dict[str, Any]:
-        async def attempt() -> dict[str, Any]:
-            if "Body" in parameters:
-                parameters["Body"].seek(0)
-            return await self._request(operation, **parameters)
+            async def start() -> str:
+                answer = await self._connection.ask(call, "POST", self._name, query=[("uploads", "")], headers=headers)
+                with understood(call):
+                    return fields_of(answer.body)["UploadId"]
+
+            self._upload_id = await self._policy.call(start, subject=self._key)
+
+    async def _part(
+        self, operation: str, number: int, headers: dict[str, str], data: memoryview | None = None
+    ) -> Answer:
+        query = [("partNumber", str(number)), ("uploadId", self._upload_id or "")]
+        call = self._call(operation)
+
+        async def attempt() -> Answer:
+            return await self._connection.ask(call, "PUT", self._name, query=query, headers=headers, data=data)
 
         return await self._policy.call(attempt, subject=self._key)
 
-    async def _request(self, operation: str, *, mode: PutMode | None = None, **parameters: Any) -> dict[str, Any]:
-        parameters |= {"UploadId": self._upload_id}
-        return await self._connection.call(
-            operation, key=self._key, mode=mode, write=mode is not None, Key=self._name, **parameters
-        )
+    def _call(self, operation: str) -> Call:
+        return Call(operation, self._connection.url, self._key)
 
 
 class S3Upload(Upload):
@@ -236,10 +251,10 @@ class S3Upload(Upload):
 
 
 def condition_of(mode: PutMode) -> dict[str, str]:
-    """Return the parameters of a write under `mode`."""
+    """Return the headers of a write under `mode`."""
     if mode.kind == "create":
-        return {"IfNoneMatch": "*"}
-    return {"IfMatch": mode.version} if mode.kind == "update" and mode.version is not None else {}
+        return {"if-none-match": "*"}
+    return {"if-match": mode.version} if mode.kind == "update" and mode.version is not None else {}
 
 
 def _parts(data: Data) -> list[memoryview]:

@@ -89,7 +89,7 @@ async def scripted(options):
     script = Scripted()
     endpoint, stop = await run(script.serve)
     async with S3Store.from_url("s3://bucket", **options | {"endpoint_url": endpoint}) as store:
-        script.store = store
+        script.store, script.endpoint = store, endpoint
         yield script
     await stop()
 
@@ -146,11 +146,60 @@ async def test_an_update_of_what_is_gone_or_changed_failed_its_condition(scripte
 
 
 async def test_the_region_of_the_bucket_is_told(scripted):
-    # botocore asks where the bucket is and follows once, before it gives up.
-    for _ in range(6):
-        scripted.fail(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
+    scripted.fail(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
     with pytest.raises(ConfigurationError, match="eu-west-1"):
         await scripted.store.list_prefixes()
+
+
+async def test_a_region_that_nobody_gave_is_taken_from_the_first_answer(scripted, options):
+    del options["region"]
+    scripted.fail(400, "AuthorizationHeaderMalformed", x_amz_bucket_region="eu-west-1")
+    scripted.tell(200, "<ListBucketResult/>")
+    scripted.fail(301, "PermanentRedirect", x_amz_bucket_region="eu-west-1")
+    async with S3Store.from_url("s3://bucket", **options | {"endpoint_url": scripted.endpoint}) as store:
+        assert (await store.list_prefixes()).objects == []
+        with pytest.raises(ConfigurationError, match="eu-west-1"):  # it is there already: no ring
+            await store.list_prefixes()
+    scopes = [headers["authorization"].split("/")[2] for _, headers in scripted.requests]
+    assert scopes == ["us-east-1", "eu-west-1", "eu-west-1"]
+
+
+async def test_a_clock_that_is_wrong_is_put_right_by_the_answer(scripted):
+    scripted.fail(403, "RequestTimeTooSkewed", Date="Fri, 20 Nov 2037 10:00:00 GMT")
+    scripted.tell(200, "<ListBucketResult/>")
+    await scripted.store.list_prefixes()
+    assert scripted.requests[1][1]["x-amz-date"].startswith("20371120t1000")
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("x_amz_checksum_crc32", "AAAAAA=="),
+        ("x_amz_checksum_crc32c", "AAAAAA=="),
+        ("x_amz_checksum_sha256", "AAAA"),
+        ("x_amz_checksum_sha1", "AAAA"),
+    ],
+)
+async def test_bytes_that_changed_on_the_way_are_noticed(scripted, header, value):
+    told = {"ETag": '"e"', "Last_Modified": "Fri, 20 Nov 2026 00:00:00 GMT"}
+    scripted.tell(200, "wrong", **told, **{header: value})
+    result = await scripted.store.get("k")
+    assert result.meta.checksum.value == value
+    with pytest.raises(ChecksumMismatchError, match=value):
+        await result.read()
+    # A checksum of parts is not one of the bytes.
+    for extra in ({header: f"{value}-2"}, {header: value, "x_amz_checksum_type": "COMPOSITE"}):
+        scripted.tell(200, "right", **told, **extra)
+        assert await get_bytes(scripted.store, "k") == b"right"
+
+
+async def test_an_answer_that_lacks_what_it_must_have_is_unavailable(scripted):
+    scripted.tell(200, "body")
+    with pytest.raises(UnavailableError, match="makes no sense"):
+        await scripted.store.get("k")
+    scripted.tell(502, "<html>Bad gateway")
+    with pytest.raises(UnavailableError):
+        await scripted.store.get("k")
 
 
 async def test_a_completion_that_fails_with_status_200_has_failed(scripted):

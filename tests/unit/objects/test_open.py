@@ -87,6 +87,6 @@ def test_a_missing_extra_says_what_to_install(monkeypatch):
         name for name in sys.modules if name.startswith(("aiobotocore", "botocore", "buffetstore.objects.s3"))
     ]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "aiobotocore", None)
+    monkeypatch.setitem(sys.modules, "botocore", None)
     with pytest.raises(MissingDependencyError, match=r"aiobotocore is not installed: pip install 'buffetstore\[s3\]'"):
         open_store("s3://bucket")

@@ -1,0 +1,34 @@
+"""No fault on the way makes S3Store give a wrong answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from buffetstore.objects.s3 import S3Store
+from buffetstore.testing.background import in_background
+from buffetstore.testing.fault_injection import HttpInjector
+from buffetstore.testing.http_faults import HttpFaultProxy
+from buffetstore.testing.object_store_faults import ObjectStoreFaultContract
+
+
+class TestS3StoreUnderFaults(ObjectStoreFaultContract):
+    upload_bytes = 11 * 1024 * 1024
+    part_bytes = 8 * 1024 * 1024
+    checks_uploads = False  # moto takes any checksum
+
+    @pytest.fixture(scope="class")
+    def proxy(self, s3_endpoint):
+        with in_background(HttpFaultProxy(s3_endpoint)) as proxy:
+            yield proxy
+
+    @pytest.fixture
+    def injector(self, proxy):
+        injector = HttpInjector(proxy)
+        injector.clear()
+        return injector
+
+    @pytest.fixture
+    async def raw_store(self, injector, bucket, options):
+        options |= {"endpoint_url": injector.proxy.url, "timeout_seconds": 0.4}
+        async with S3Store.from_url(f"s3://{bucket}", **options) as store:
+            yield store
