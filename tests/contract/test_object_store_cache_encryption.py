@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from buffetstore.objects import LocalStore, MemoryStore, RetryStore
+from buffetstore.objects.wrappers.encryption import EncryptionStore
+from buffetstore.resilience.retry import RetryPolicy
+from buffetstore.security import StaticKeys
+from buffetstore.testing import FaultyStore, ObjectStoreContract, random_faults
+
+
+async def no_sleep(_seconds: float) -> None:
+    """Wait not at all: tests of retries need no time to pass."""
+
+
+PATIENT = RetryPolicy(attempts=40, sleep=no_sleep)
+KEYS = StaticKeys({"2023": b"o" * 32, "2024": b"n" * 32}, current="2024")
+
+
+class TestEncryptionOverMemory(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self):
+        async with EncryptionStore(MemoryStore(), KEYS) as store:
+            yield store
+
+
+class TestEncryptionThatAllowsPlaintext(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self):
+        async with EncryptionStore(MemoryStore(), KEYS, plaintext="allow") as store:
+            yield store
+
+
+class TestEncryptionOverLocal(ObjectStoreContract):
+    nested_names = False
+
+    @pytest.fixture
+    async def store(self, tmp_path):
+        async with EncryptionStore(LocalStore(tmp_path), KEYS, prefix="raw") as store:
+            yield store
+
+
+@pytest.mark.parametrize("seed", range(2))
+class TestEncryptionOverFaultyMemory(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self, seed):
+        faulty = FaultyStore(MemoryStore(), source=random_faults(Random(seed)))
+        async with EncryptionStore(RetryStore(faulty, PATIENT), KEYS) as store:
+            yield store
