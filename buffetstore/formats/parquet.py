@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -12,10 +13,13 @@ from buffetstore.errors import ConfigurationError, CorruptFileError, InvalidQuer
 from buffetstore.expressions import Bounds, Expression, columns_of, filter_rows, may_match
 from buffetstore.formats.compression import COMPRESSIONS, Compression, choose_codec, encodings
 from buffetstore.formats.statistics import MAX_COLUMNS, statistics_json
+from buffetstore.formats.stored import align, find
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
 
 MIN_ROW_GROUP_ROWS = 50_000
 _LEVELS = {"zstd": 1, "gzip": 6}
@@ -103,6 +107,8 @@ class ParquetFormatter:
         *,
         schema: pa.Schema | None = None,
         constants: Mapping[str, pa.Scalar] | None = None,
+        stored: pa.Schema | None = None,
+        deleted: NDArray[np.int64] | None = None,
     ) -> pa.Table:
         """Return the rows of a Parquet file that satisfy the predicate.
 
@@ -119,6 +125,11 @@ class ParquetFormatter:
             asked for dictionary-encoded is not decoded to plain text first, which is much quicker.
         constants:
             Columns that have one value in the whole file and are not stored in it.
+        stored:
+            The fields of `schema`, in its order and nested alike, as files name them; an id
+            (`buffetstore.formats.stored.FIELD_ID`) goes before a name. By default files use the schema's own names.
+        deleted:
+            Positions of rows, counted from the start of the file and ascending, that are not there any more.
 
         Raises
         ------
@@ -131,14 +142,18 @@ class ParquetFormatter:
         try:
             source = pa.BufferReader(pa.py_buffer(data))
             metadata = pq.read_metadata(source)
-            coded = {field.name for field in schema or () if pa.types.is_dictionary(field.type)}
+            shown = schema if stored is None else stored
+            coded = {
+                named.name for named, field in zip(shown or (), schema or (), strict=True) if _is_coded(field.type)
+            }
             if predicate is not None:  # filtered by code first, so that only what is left becomes text
                 coded |= _coded_in_file(metadata)
             with pq.ParquetFile(
                 source, metadata=metadata, read_dictionary=sorted(coded), page_checksum_verification=True
             ) as file:
                 shape = schema if schema is not None else _with_constants(file, constants)
-                return _Reading(file, shape, constants, _leaves(metadata)).read(columns, predicate)
+                named = dict(zip(shape.names, shape if stored is None else stored, strict=True))
+                return _Reading(file, shape, named, constants, _leaves(metadata), deleted).read(columns, predicate)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -156,9 +171,20 @@ class ParquetFormatter:
         *,
         schema: pa.Schema | None = None,
         constants: Mapping[str, pa.Scalar] | None = None,
+        stored: pa.Schema | None = None,
+        deleted: NDArray[np.int64] | None = None,
     ) -> pa.Table:
         """Do `decode` in a thread."""
-        return await in_thread(self.decode, data, columns, predicate, schema=schema, constants=constants)
+        return await in_thread(
+            self.decode,
+            data,
+            columns,
+            predicate,
+            schema=schema,
+            constants=constants,
+            stored=stored,
+            deleted=deleted,
+        )
 
 
 def _with_constants(file: pq.ParquetFile, constants: Mapping[str, pa.Scalar]) -> pa.Schema:
@@ -173,8 +199,10 @@ def _with_constants(file: pq.ParquetFile, constants: Mapping[str, pa.Scalar]) ->
 class _Reading:
     file: pq.ParquetFile
     schema: pa.Schema
+    stored: Mapping[str, pa.Field]
     constants: Mapping[str, pa.Scalar]
     leaves: Mapping[str, int]
+    deleted: NDArray[np.int64] | None = None
 
     def read(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
         wanted = list(self.schema.names if columns is None else columns)
@@ -186,21 +214,33 @@ class _Reading:
         groups = self._groups(predicate)
         rows = sum(self.file.metadata.row_group(group).num_rows for group in groups)
         raw = self._raw(names, groups)
-        found = pa.table({name: self._conformed(raw, name, rows) for name in names})
+        found = pa.table({name: self._conformed(raw, name, rows) for name in names} or {"": pa.nulls(rows)})
+        if self.deleted is not None and len(self.deleted):
+            found = found.filter(pa.array(self._living(groups, self.deleted)))
         if predicate is not None:
             found = filter_rows(found, predicate)
         if not wanted:  # a table without columns still counts its rows
-            return (found if names else pa.table({"": pa.nulls(rows)})).select([])
+            return found.select([])
         return found.select(wanted).cast(pa.schema([self.schema.field(name) for name in wanted]))
 
     def _raw(self, names: Sequence[str], groups: list[int]) -> pa.Table:
         """Return what the file stores of the columns; one that is null throughout need not be decoded."""
         physical = self.file.schema_arrow
-        stored = [name for name in names if name in physical.names and name not in self.constants]
+        named = ((name, find(physical, self.stored[name])) for name in names if name not in self.constants)
+        held = {name: field.name for name, field in named if field is not None}
         if not groups:
-            return physical.empty_table().select(stored)
-        filled = [name for name in stored if not self._is_empty(name, groups)]
-        return self.file.read_row_groups(groups, columns=filled) if filled else pa.table({})
+            return _renamed(physical.empty_table(), held)
+        filled = {name: stored for name, stored in held.items() if not self._is_empty(stored, groups)}
+        if not filled:
+            return pa.table({})
+        return _renamed(self.file.read_row_groups(groups, columns=list(filled.values())), filled)
+
+    def _living(self, groups: list[int], deleted: NDArray[np.int64]) -> NDArray[np.bool_]:
+        sizes = [self.file.metadata.row_group(group).num_rows for group in range(self.file.metadata.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        living = np.ones(starts[-1], np.bool_)
+        living[deleted] = False
+        return np.concatenate([living[starts[group] : starts[group + 1]] for group in groups] or [living[:0]])
 
     def _is_empty(self, name: str, groups: list[int]) -> bool:
         leaf = self.leaves.get(name)
@@ -220,7 +260,7 @@ class _Reading:
         if name not in raw.column_names:
             return pa.nulls(rows, kind)
         column = raw[name]
-        return column if column.type == kind or _plain(column.type) == kind else column.cast(kind)
+        return column if _plain(column.type) == kind else align(column, self.stored[name], kind)
 
     def _groups(self, predicate: Expression | None) -> list[int]:
         metadata = self.file.metadata
@@ -240,16 +280,22 @@ class _Reading:
             value = self.constants[name]
             same = pa.repeat(value.cast(kind), count)
             return Bounds(same, same, pa.repeat(pa.scalar(0, pa.int64()), count)) if value.is_valid else None
-        leaf = self.leaves.get(name)
-        if leaf is None:
+        physical = find(self.file.schema_arrow, self.stored[name])
+        leaf = self.leaves.get(physical.name) if physical is not None else None
+        if physical is None or leaf is None:
             return None
         found = [_group_bounds(self.file.metadata.row_group(group).column(leaf)) for group in range(count)]
         try:
-            stored = _plain(self.file.schema_arrow.field(name).type)
+            stored = _plain(physical.type)
             low, high = (pa.array([each[at] for each in found], stored).cast(kind) for at in (0, 1))
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             return None
         return Bounds(low, high, pa.array([each[2] for each in found], pa.int64()))
+
+
+def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
+    """Return the columns under the table's names for them: `names` says which is which in the file."""
+    return pa.table({name: table[stored] for name, stored in names.items()})
 
 
 def _leaves(metadata: pq.FileMetaData) -> dict[str, int]:
@@ -270,6 +316,10 @@ def _coded_in_file(metadata: pq.FileMetaData) -> set[str]:
         and "RLE_DICTIONARY" in chunk.encodings
         and "." not in chunk.path_in_schema
     }
+
+
+def _is_coded(kind: Any) -> bool:
+    return bool(pa.types.is_dictionary(kind))
 
 
 def _plain(kind: Any) -> Any:

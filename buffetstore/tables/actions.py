@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote, unquote
 
-from buffetstore.errors import UnsupportedFeatureError
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -101,7 +99,10 @@ class Metadata:
 
 @dataclass(frozen=True, slots=True)
 class AddFile:
-    """A data file of the table. `path` is decoded; `modification_time` is in milliseconds; `stats` is JSON text."""
+    """A data file of the table.
+
+    `path` is decoded; `modification_time` is in milliseconds; `stats` and `deletion_vector` are JSON text.
+    """
 
     path: str
     size: int
@@ -111,15 +112,12 @@ class AddFile:
     stats: str | None = None
     data_change: bool = True
     log_path: str = ""
+    deletion_vector: str | None = None
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> AddFile:
-        """Read the body of an `add` action; refuse a deletion vector."""
-        if body.get("deletionVector"):
-            raise UnsupportedFeatureError(
-                f"data file {body['path']!r} has a deletion vector (feature deletionVectors), which is not supported",
-                key=body["path"],
-            )
+        """Read the body of an `add` action."""
+        vector = body.get("deletionVector")
         return cls(
             decode_path(body["path"]),
             body["size"],
@@ -129,6 +127,7 @@ class AddFile:
             body.get("stats"),
             body.get("dataChange", True),
             body["path"],
+            json.dumps(vector) if vector else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +143,8 @@ class AddFile:
             body["stats"] = self.stats
         if self.tags:
             body["tags"] = dict(self.tags)
+        if self.deletion_vector is not None:
+            body["deletionVector"] = json.loads(self.deletion_vector)
         return {"add": body}
 
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from typing import Protocol as Protocol_
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from buffetstore.errors import CorruptLogError, NotFoundError, UnsupportedFeatureError
+from buffetstore.errors import CorruptLogError, NotFoundError, StorageError, UnsupportedFeatureError
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import Metadata, Protocol, Txn
+from buffetstore.tables.actions import AddFile, Metadata, Protocol, Txn, decode_path
 from buffetstore.tables.features import check_readable
-from buffetstore.tables.file_table import STRINGS, files_schema, from_columns
-from buffetstore.tables.schema import schema_from_json
+from buffetstore.tables.file_statistics import typed_statistics
+from buffetstore.tables.file_table import STRINGS, files_schema, from_actions, from_columns
+from buffetstore.tables.log import join
+from buffetstore.tables.schema import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from buffetstore.objects.base import ObjectStore
-    from buffetstore.tables.log import Checkpoint
+    from buffetstore.tables.segment import Checkpoint
 
 _PIECE = 65_536  # rows at a time: the statistics of all files as one text could be gigabytes
 _WANTED = (
@@ -64,35 +69,82 @@ async def read_checkpoint(store: ObjectStore, path: str, checkpoint: Checkpoint)
     """
     where = f"the checkpoint of version {checkpoint.version} of table {path!r}"
     try:
-        parts = await gather([lambda key=key: get_bytes(store, key) for key in checkpoint.keys])  # type: ignore[misc]
-    except NotFoundError as error:
-        raise CorruptLogError(f"{where} is gone: {error.key!r}", key=error.key) from error
-    try:
-        return await in_thread(_parse, parts, path, where)
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        if isinstance(error, NotFoundError):
+        heads = await _fetched(store, checkpoint.keys, where)
+        parts = await in_thread(lambda: [_read(part, key) for key, part in zip(checkpoint.keys, heads, strict=True)])
+        sidecars = [_sidecar(path, held["path"]) for part in parts for held in part.values("sidecar")]
+        further = await _fetched(store, sidecars, where)
+        return await in_thread(_state, parts, further, path, where)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StorageError):
             raise
         raise CorruptLogError(f"{where} cannot be read: {error}", key=checkpoint.keys[0]) from error
 
 
-def _parse(parts: Sequence[bytes], path: str, where: str) -> State:
-    tables = [_read(part) for part in parts]
-    _refuse_sidecars(tables, path)
-    protocol = _last(tables, "protocol")
-    metadata = _last(tables, "metaData")
+async def _fetched(store: ObjectStore, keys: Sequence[str], where: str) -> list[bytes]:
+    try:
+        return await gather([partial(get_bytes, store, key) for key in keys])
+    except NotFoundError as error:
+        raise CorruptLogError(f"{where} is gone: {error.key!r}", key=error.key) from error
+
+
+def _sidecar(path: str, name: str) -> str:
+    if "://" in name or name.startswith("/"):
+        raise UnsupportedFeatureError(f"table {path!r} has a sidecar outside of itself, {name!r}", key=path)
+    return join(path, f"_delta_log/_sidecars/{decode_path(name)}")
+
+
+class _Part(Protocol_):
+    """One file of a checkpoint."""
+
+    def values(self, name: str) -> list[dict[str, Any]]:
+        """Return the bodies of the actions of this name."""
+
+    def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the data files, some at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """A Parquet file: each action has a column."""
+
+    table: pa.Table
+
+    def values(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = _valid(self.table, name).to_pylist()
+        return found
+
+    def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
+        if "add" in self.table.column_names:
+            for at in range(0, self.table.num_rows, _PIECE):
+                yield _files(self.table.slice(at, _PIECE), schema, partition_columns)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lines:
+    """A JSON file: each line has an action."""
+
+    actions: Sequence[Mapping[str, Any]]
+
+    def values(self, name: str) -> list[dict[str, Any]]:
+        return [action[name] for action in self.actions if action.get(name) is not None]
+
+    def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
+        adds = [AddFile.from_json(body) for body in self.values("add")]
+        yield from_actions(adds, [None] * len(adds), schema, partition_columns)
+
+
+def _state(parts: Sequence[_Part], sidecars: Sequence[bytes], path: str, where: str) -> State:
+    protocol = _last(parts, "protocol")
+    metadata = _last(parts, "metaData")
     if protocol is None or metadata is None:
         missing = "protocol" if protocol is None else "metadata"
         raise CorruptLogError(f"{where} has no {missing}", key=path)
     known, about = Protocol.from_json(protocol), Metadata.from_json(metadata)
     check_readable(known, about, path)
-    schema = schema_from_json(about.schema_string)
-    txns = [Txn.from_json(body) for table in tables for body in _valid(table, "txn").to_pylist()]
-    files = [
-        _files(table.slice(at, _PIECE), schema, about.partition_columns, path)
-        for table in tables
-        if "add" in table.column_names
-        for at in range(0, table.num_rows, _PIECE)
-    ]
+    schema = schema_of(about)
+    txns = [Txn.from_json(body) for part in parts for body in part.values("txn")]
+    every = (*parts, *(_read(data, ".parquet") for data in sidecars))
+    files = [found for part in every for found in part.files(schema, about.partition_columns)]
     return State(
         known,
         about,
@@ -102,40 +154,28 @@ def _parse(parts: Sequence[bytes], path: str, where: str) -> State:
     )
 
 
-def _read(part: bytes) -> pa.Table:
+def _read(part: bytes, key: str) -> _Part:
+    if key.endswith(".json"):
+        return _Lines([json.loads(line) for line in part.splitlines() if line.strip()])
     with pq.ParquetFile(pa.BufferReader(part)) as file:
         leaves = [file.metadata.schema.column(index).path for index in range(len(file.metadata.schema))]
-        return file.read([leaf for leaf in leaves if leaf.startswith(_WANTED)])
-
-
-def _refuse_sidecars(tables: Sequence[pa.Table], path: str) -> None:
-    for table in tables:
-        if len(_valid(table, "sidecar")) or len(_valid(table, "checkpointMetadata")):
-            raise UnsupportedFeatureError(
-                f"table {path!r} has a checkpoint of the feature v2Checkpoint, which is not supported", key=path
-            )
+        return _Columns(file.read([leaf for leaf in leaves if leaf.startswith(_WANTED)]))
 
 
 def _valid(table: pa.Table, name: str) -> Any:
     return table[name].drop_null() if name in table.column_names else pa.nulls(0)
 
 
-def _last(tables: Sequence[pa.Table], name: str) -> dict[str, Any] | None:
-    found = [body for table in tables for body in _valid(table, name).to_pylist()]
+def _last(parts: Sequence[_Part], name: str) -> dict[str, Any] | None:
+    found = [body for part in parts for body in part.values(name)]
     return found[-1] if found else None
 
 
-def _files(table: pa.Table, schema: pa.Schema, partition_columns: Sequence[str], path: str) -> pa.Table:
+def _files(table: pa.Table, schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Table:
     adds = table["add"].drop_null().combine_chunks()
     adds = pa.concat_arrays(adds.chunks) if isinstance(adds, pa.ChunkedArray) else adds
     names = [adds.type.field(index).name for index in range(adds.type.num_fields)]
     columns = dict(zip(names, adds.flatten(), strict=True))
-    vectors = columns.get("deletionVector")
-    if vectors is not None and vectors.null_count < len(vectors):
-        raise UnsupportedFeatureError(
-            f"table {path!r} has files with deletion vectors (feature deletionVectors), which is not supported",
-            key=path,
-        )
     count = len(adds)
     raw = {
         "log_path": columns["path"].cast(pa.string()),
@@ -145,8 +185,19 @@ def _files(table: pa.Table, schema: pa.Schema, partition_columns: Sequence[str],
         "tags": _strings(columns.get("tags"), count),
         "stats": columns["stats"].cast(pa.string()) if "stats" in columns else pa.nulls(count, pa.string()),
         "commit_version": pa.nulls(count, pa.int64()),
+        "deletion_vector": _as_json(columns.get("deletionVector"), count),
     }
+    parsed = columns.get("stats_parsed")
+    # Parsed statistics need no JSON; a writer may leave the text out where it has them.
+    if parsed is not None and parsed.null_count <= raw["stats"].null_count:
+        return from_columns(raw, schema, partition_columns, statistics=typed_statistics(parsed, schema))
     return from_columns(raw, schema, partition_columns)
+
+
+def _as_json(column: Any, count: int) -> Any:
+    if column is None or column.null_count == count:
+        return pa.nulls(count, pa.string())
+    return pa.array([None if held is None else json.dumps(held) for held in column.to_pylist()], pa.string())
 
 
 def _strings(column: Any, count: int) -> Any:

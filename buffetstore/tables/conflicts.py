@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from buffetstore.tables.file_table import from_actions
 from buffetstore.tables.pruning import prune
-from buffetstore.tables.schema import schema_from_json
+from buffetstore.tables.schema import schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,7 +92,7 @@ def _still_fits(seen: Snapshot, metadata: Metadata) -> bool:
     """Return whether rows made for the schema that was seen belong in the table as it is now."""
     if metadata.partition_columns != seen.partition_columns:
         return False
-    now = schema_from_json(metadata.schema_string)
+    now = schema_of(metadata)
     same = all(field.name in now.names and now.field(field.name).equals(field) for field in seen.schema)
     known = set(seen.schema.names)
     return same and all(field.nullable for field in now if field.name not in known)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import UnsupportedFeatureError
-from buffetstore.tables.schema import field_metadata
+from buffetstore.tables.schema import field_metadata, mapping_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +17,18 @@ if TYPE_CHECKING:
 
     from buffetstore.tables.actions import Metadata, Protocol
 
-READABLE = frozenset({"timestampNtz", "vacuumProtocolCheck"})
+READABLE = frozenset(
+    {
+        "columnMapping",
+        "deletionVectors",
+        "timestampNtz",
+        "typeWidening",
+        "typeWidening-preview",
+        "v2Checkpoint",
+        "vacuumProtocolCheck",
+    }
+)
+MAPPINGS = {"none", "name", "id"}
 # Supported as long as the table does not use them, which `_active` finds out.
 WRITABLE = frozenset(
     {
@@ -40,8 +51,8 @@ def check_readable(protocol: Protocol, metadata: Metadata, table: str) -> None:
     if protocol.min_reader_version > MAX_READER_VERSION:
         _refuse(table, "read", [f"reader version {protocol.min_reader_version}"])
     unknown = sorted(set(protocol.reader_features) - READABLE)
-    if metadata.configuration.get("delta.columnMapping.mode", "none") != "none":
-        unknown = sorted({*unknown, "columnMapping"})
+    if (mapping := mapping_of(metadata)) not in MAPPINGS:
+        unknown.append(f"columnMapping mode {mapping}")
     if metadata.provider != "parquet":
         unknown.append(f"format {metadata.provider}")
     if unknown:
@@ -67,6 +78,8 @@ def is_append_only(metadata: Metadata) -> bool:
 def _active(protocol: Protocol, metadata: Metadata, schema: pa.Schema) -> Iterator[str]:
     # Up to writer version 1 readers of the table ignore these; a property that nothing enforces is harmless.
     version = protocol.min_writer_version
+    if mapping_of(metadata) != "none":
+        yield "columnMapping"
     if version >= 3 and any(name.startswith("delta.constraints.") for name in metadata.configuration):
         yield "checkConstraints"
     if version >= 4 and metadata.configuration.get("delta.enableChangeDataFeed", "false").lower() == "true":

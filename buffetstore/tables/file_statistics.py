@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from buffetstore.expressions import Bounds
+from buffetstore.tables.schema import stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,9 +52,9 @@ def parse_statistics(texts: Any, schema: pa.Schema) -> FileStatistics:
     layout = pa.schema(
         [
             ("numRecords", pa.int64()),
-            ("minValues", pa.struct([(field.name, _stored_type(field.type)) for field in bounded])),
-            ("maxValues", pa.struct([(field.name, _stored_type(field.type)) for field in bounded])),
-            ("nullCount", pa.struct([(field.name, pa.int64()) for field in flat])),
+            ("minValues", pa.struct([(stored_name(field), _stored_type(field.type)) for field in bounded])),
+            ("maxValues", pa.struct([(stored_name(field), _stored_type(field.type)) for field in bounded])),
+            ("nullCount", pa.struct([(stored_name(field), pa.int64()) for field in flat])),
         ]
     )
     found = _read(texts, layout)
@@ -61,13 +62,67 @@ def parse_statistics(texts: Any, schema: pa.Schema) -> FileStatistics:
     nothing = pa.nulls(len(texts))
     bounds = {
         field.name: Bounds(
-            _typed(low[field.name], field.type, upward=False) if field in bounded else nothing,
-            _typed(high[field.name], field.type, upward=True) if field in bounded else nothing,
-            nulls[field.name],
+            _typed(low[stored_name(field)], field.type, upward=False) if field in bounded else nothing,
+            _typed(high[stored_name(field)], field.type, upward=True) if field in bounded else nothing,
+            nulls[stored_name(field)],
         )
         for field in flat
     }
     return FileStatistics(found["numRecords"].combine_chunks(), bounds)
+
+
+def typed_statistics(parsed: Any, schema: pa.Schema) -> FileStatistics:
+    """Return the statistics of a checkpoint's `stats_parsed`, whose values have types already."""
+    held = _children(pa.chunked_array([parsed]))
+    count = len(parsed)
+    low, high, nulls = (_children_of(held.get(name)) for name in ("minValues", "maxValues", "nullCount"))
+
+    def bound(values: Any, kind: pa.DataType, *, upward: bool) -> Any:
+        if values is None or not has_bounds(kind):
+            return pa.nulls(count, kind if has_bounds(kind) else pa.null())
+        if upward and pa.types.is_timestamp(kind):  # they may come from text that was cut to the millisecond
+            values = pc.add(values.cast(pa.timestamp("us", tz=values.type.tz)), pa.scalar(999, pa.duration("us")))
+        try:
+            return values.cast(kind)
+        except pa.ArrowInvalid:
+            return pa.nulls(count, kind)
+
+    none = pa.nulls(count, pa.int64())
+    bounds = {
+        field.name: Bounds(
+            bound(low.get(stored_name(field)), field.type, upward=False),
+            bound(high.get(stored_name(field)), field.type, upward=True),
+            nulls[stored_name(field)].cast(pa.int64()) if stored_name(field) in nulls else none,
+        )
+        for field in schema
+        if not pa.types.is_nested(field.type)
+    }
+    rows = held.get("numRecords")
+    return FileStatistics(none if rows is None else rows.cast(pa.int64()), bounds)
+
+
+def _children_of(column: Any) -> dict[str, Any]:
+    return {} if column is None else _children(pa.chunked_array([column]))
+
+
+def without_deleted(known: FileStatistics, vectors: Any) -> FileStatistics:
+    """Return what holds of the rows that are left: how many of them are null is known only where none was."""
+    if vectors.null_count == len(vectors):
+        return known
+    gone = pa.array([json.loads(text)["cardinality"] if text else 0 for text in vectors.to_pylist()], pa.int64())
+    doubtful = pc.greater(gone, 0)
+    zero = pa.scalar(0, pa.int64())
+    bounds = {
+        name: Bounds(
+            held.lowest,
+            held.highest,
+            pc.if_else(
+                pc.and_(doubtful, pc.not_equal(held.null_count, zero)), pa.scalar(None, pa.int64()), held.null_count
+            ),
+        )
+        for name, held in known.bounds.items()
+    }
+    return FileStatistics(pc.subtract(known.rows, gone), bounds)
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:

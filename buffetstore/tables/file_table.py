@@ -1,8 +1,9 @@
 """The data files of a snapshot as one Arrow table, with typed statistics.
 
 Columns: `path`, `log_path`, `size`, `modification_time`, `partition_values`, `tags`, `num_records`, `commit_version`
-(null where unknown), and for each column of the table that has bounds `min.<column>`, `max.<column>`,
-`null_count.<column>`. Partition columns have their value as both bounds.
+(null where unknown), `deletion_vector` (JSON, mostly null), and for each column of the table that has bounds
+`min.<column>`, `max.<column>`, `null_count.<column>`. Partition columns have their value as both bounds. Rows that a
+deletion vector deletes are not in `num_records`, and bounds may be wider than the rows that are left.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.tables.actions import AddFile, RemoveFile, decode_path, encode_path
-from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics
+from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics, without_deleted
+from buffetstore.tables.schema import stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+
+    from buffetstore.tables.file_statistics import FileStatistics
 
 STRINGS = pa.map_(pa.string(), pa.string())
 _PIECE = 4096
@@ -31,6 +35,7 @@ FIXED = pa.schema(
         ("tags", STRINGS),
         ("num_records", pa.int64()),
         ("commit_version", pa.int64()),
+        ("deletion_vector", pa.string()),
     ]
 )
 
@@ -69,13 +74,25 @@ def _from_piece(
         "tags": pa.array([list(add.tags.items()) for add in adds], STRINGS),
         "stats": pa.array([add.stats for add in adds], pa.string()),
         "commit_version": pa.array(versions, pa.int64()),
+        "deletion_vector": pa.array([add.deletion_vector for add in adds], pa.string()),
     }
     return from_columns(raw, schema, partition_columns)
 
 
-def from_columns(raw: Mapping[str, Any], schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Table:
-    """Return the files told by columns as they stand in the log: `log_path`, `size`, ..., `stats`."""
-    known = parse_statistics(raw["stats"], schema)
+def from_columns(
+    raw: Mapping[str, Any],
+    schema: pa.Schema,
+    partition_columns: Sequence[str],
+    *,
+    statistics: FileStatistics | None = None,
+) -> pa.Table:
+    """Return the files told by columns as they stand in the log: `log_path`, `size`, ..., `stats`.
+
+    `statistics` are those of `stats`, where they are known without parsing it.
+    """
+    if statistics is None:
+        statistics = parse_statistics(raw["stats"], schema)
+    known = without_deleted(statistics, raw["deletion_vector"])
     columns: dict[str, Any] = {
         "path": _decoded(raw["log_path"]),
         "log_path": raw["log_path"],
@@ -85,12 +102,14 @@ def from_columns(raw: Mapping[str, Any], schema: pa.Schema, partition_columns: S
         "tags": raw["tags"],
         "num_records": known.rows,
         "commit_version": raw["commit_version"],
+        "deletion_vector": raw["deletion_vector"],
     }
     for name, bounds in known.bounds.items():
         columns[f"min.{name}"], columns[f"max.{name}"] = bounds.lowest, bounds.highest
         columns[f"null_count.{name}"] = bounds.null_count
     for name in partition_columns:
-        values = partition_array(raw["partition_values"], name, schema.field(name).type)
+        field = schema.field(name)
+        values = partition_array(raw["partition_values"], stored_name(field), field.type)
         nulls = pc.if_else(pc.is_null(values), known.rows, pa.scalar(0, pa.int64()))
         columns |= {f"min.{name}": values, f"max.{name}": values, f"null_count.{name}": nulls}
     return conform(pa.table(columns), files_schema(schema))
@@ -126,9 +145,9 @@ def removal(file: Mapping[str, Any], now: datetime) -> RemoveFile:
 
 
 def rows(files: pa.Table) -> list[dict[str, Any]]:
-    """Return the files as dicts of `path`, `log_path`, `size`, `num_records`, `partition_values` and `tags`."""
+    """Return the files as dicts, without their statistics; partition values under their stored names."""
     found: list[dict[str, Any]] = files.select(
-        ["path", "log_path", "size", "num_records", "partition_values", "tags"]
+        ["path", "log_path", "size", "num_records", "partition_values", "tags", "deletion_vector"]
     ).to_pylist()
     for file in found:
         file["partition_values"] = dict(file["partition_values"] or ())
@@ -143,7 +162,8 @@ def partition_array(values: Any, name: str, kind: pa.DataType) -> Any:
     if pa.types.is_timestamp(kind):
         # "Z" or a zone where the writer is modern; otherwise in the writer's zone, which nobody knows: UTC it is.
         zoned = pc.match_substring_regex(texts, INSTANT)
-        return pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", "")).cast(kind)
+        instants = pc.if_else(zoned, texts, pc.binary_join_element_wise(texts, "Z", "")).cast(pa.timestamp("us", "UTC"))
+        return instants.cast(kind)
     return texts.cast(kind)
 
 

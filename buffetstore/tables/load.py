@@ -9,23 +9,33 @@ from buffetstore.errors import CorruptLogError, NotFoundError
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import State, read_checkpoint
-from buffetstore.tables.log import Entry, find_segment, read_entries, read_entry
+from buffetstore.tables.log import Entry, read_entries, read_entry
+from buffetstore.tables.segment import find_segment
 from buffetstore.tables.snapshot import Snapshot, replay
+from buffetstore.tables.time_travel import version_at
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from buffetstore.objects.base import ObjectStore
-    from buffetstore.tables.log import Segment
+    from buffetstore.tables.segment import Segment
 
 MAX_WINDOW = 64
 
 
-async def load(store: ObjectStore, path: str, version: int | None = None) -> Snapshot:
-    """Return the latest snapshot, or that of `version`: two dependent rounds of requests.
+async def load(
+    store: ObjectStore, path: str, version: int | None = None, timestamp: datetime | None = None
+) -> Snapshot:
+    """Return the latest snapshot, that of `version`, or what was the latest at `timestamp`.
+
+    Two dependent rounds of requests; a `timestamp` asks for the whole listing of the log first.
 
     Raises
     ------
     TableNotFoundError, TableVersionNotFoundError, CorruptLogError, UnsupportedFeatureError
     """
+    if timestamp is not None:
+        version = await version_at(store, path, timestamp)
     try:
         return await _read(store, path, await find_segment(store, path, version))
     except NotFoundError as error:
@@ -49,10 +59,10 @@ async def _read(store: ObjectStore, path: str, segment: Segment) -> Snapshot:
             base.append(await read_checkpoint(store, path, segment.checkpoint))
 
     async def entries() -> None:
-        tail.extend(await read_entries(store, path, segment.commits))
+        tail.extend(await read_entries(store, path, segment.entries))
 
     await gather([state, entries])
-    stamp = segment.commits[-1] if segment.commits else segment.checkpoint
+    stamp = segment.entries[-1] if segment.entries else segment.checkpoint
     assert stamp is not None, "a segment has an entry or a checkpoint"
     start = base[0] if base else None
     return await in_thread(replay, path, start, tail, version=segment.version, timestamp=stamp.last_modified)

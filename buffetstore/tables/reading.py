@@ -10,11 +10,16 @@ from buffetstore.errors import CorruptFileError, InvalidQueryError, NotFoundErro
 from buffetstore.expressions import Expression, columns_of
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
+from buffetstore.tables.deletion_vectors import DeletionVector, read_positions
 from buffetstore.tables.file_table import STRINGS, partition_array, rows
 from buffetstore.tables.log import join
+from buffetstore.tables.schema import stored_name, stored_schema
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from buffetstore.formats.parquet import ParquetFormatter
     from buffetstore.objects.base import Data, ObjectStore
@@ -77,8 +82,18 @@ async def read_file(
     except NotFoundError as error:
         raise NotFoundError(f"{where} is gone; if it was vacuumed, read a later version", key=key) from error
     constants = _constants(snapshot, file) if snapshot.partition_columns else None
+    vector = file.get("deletion_vector")
+    deleted = None if vector is None else await _deleted(store, snapshot, vector, file["path"])
     try:
-        return await formatter.adecode(data, columns, predicate, schema=snapshot.schema, constants=constants)
+        return await formatter.adecode(
+            data,
+            columns,
+            predicate,
+            schema=snapshot.schema,
+            constants=constants,
+            stored=stored_schema(snapshot.schema, snapshot.metadata),
+            deleted=deleted,
+        )
     except CorruptFileError as error:
         mend = "restore the file from a backup, or read a table version from before it"
         raise CorruptFileError(f"{where} is damaged: {error}; {mend}", key=key) from error
@@ -115,5 +130,10 @@ def projected(snapshot: Snapshot, columns: Sequence[str] | None) -> pa.Schema:
 def _constants(snapshot: Snapshot, file: Mapping[str, Any]) -> dict[str, pa.Scalar]:
     held = pa.array([list(file["partition_values"].items())], STRINGS)
     return {
-        name: partition_array(held, name, snapshot.schema.field(name).type)[0] for name in snapshot.partition_columns
+        name: partition_array(held, stored_name(field), field.type)[0]
+        for name, field in ((name, snapshot.schema.field(name)) for name in snapshot.partition_columns)
     }
+
+
+async def _deleted(store: ObjectStore, snapshot: Snapshot, vector: str, file: str) -> NDArray[np.int64]:
+    return await read_positions(store, snapshot.path, DeletionVector.from_text(vector), file)

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from buffetstore.errors import CorruptLogError, InvalidInputError, UnsupportedFeatureError
+from buffetstore.formats.stored import FIELD_ID
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from buffetstore.tables.actions import Metadata
 
 _PRIMITIVES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
@@ -35,6 +38,7 @@ _NAMES = {kind: name for name, kind in _PRIMITIVES.items() if name not in {"time
     pa.binary_view(): "binary",
 }
 _DECIMAL = re.compile(r"decimal\((\d+), *(-?\d+)\)")
+_PHYSICAL_NAME, _ID = "delta.columnMapping.physicalName", "delta.columnMapping.id"
 _METADATA = b"delta"  # a field's Delta metadata travels in the Arrow field under this name
 MAX_DECIMAL_DIGITS = 38
 
@@ -54,6 +58,30 @@ def schema_to_json(schema: pa.Schema) -> str:
     _distinct(schema.names)
     fields = [_field_to_json(field, field.name) for field in schema]
     return json.dumps({"type": "struct", "fields": fields}, separators=(",", ":"), ensure_ascii=False)
+
+
+def schema_of(metadata: Metadata) -> pa.Schema:
+    """Return the Arrow schema of a table: names as its users know them, with the stored ones where they differ."""
+    found = schema_from_json(metadata.schema_string)
+    if mapping_of(metadata) != "none":
+        return found
+    return pa.schema([_unmapped(field) for field in found]) if _PHYSICAL_NAME in metadata.schema_string else found
+
+
+def mapping_of(metadata: Metadata) -> str:
+    """Return how columns are found in files: by their own names (`none`), by stored ones (`name`), or by `id`."""
+    return metadata.configuration.get("delta.columnMapping.mode", "none")
+
+
+def stored_name(field: pa.Field) -> str:
+    """Return the name under which files, statistics and partition values have the column."""
+    return str(field_metadata(field).get(_PHYSICAL_NAME, field.name)) if field.metadata else str(field.name)
+
+
+def stored_schema(schema: pa.Schema, metadata: Metadata) -> pa.Schema:
+    """Return the schema as files have it: stored names, and their ids where columns are found by those."""
+    mapping = mapping_of(metadata)
+    return schema if mapping == "none" else pa.schema([_stored(field, by_id=mapping == "id") for field in schema])
 
 
 def schema_from_json(text: str) -> pa.Schema:
@@ -78,6 +106,29 @@ def field_metadata(field: pa.Field) -> dict[str, Any]:
     held = (field.metadata or {}).get(_METADATA)
     found: dict[str, Any] = json.loads(held) if held else {}
     return found
+
+
+def _stored(field: pa.Field, *, by_id: bool) -> pa.Field:
+    identifier = field_metadata(field).get(_ID)
+    metadata = {FIELD_ID: str(identifier)} if by_id and identifier is not None else None
+    return pa.field(stored_name(field), _stored_children(field.type, by_id=by_id), field.nullable, metadata)
+
+
+def _stored_children(kind: Any, *, by_id: bool) -> Any:
+    if pa.types.is_struct(kind):
+        return pa.struct([_stored(kind.field(index), by_id=by_id) for index in range(kind.num_fields)])
+    if pa.types.is_list(kind):
+        return pa.list_(pa.field("element", _stored_children(kind.value_type, by_id=by_id), kind.value_field.nullable))
+    if pa.types.is_map(kind):
+        items = pa.field("value", _stored_children(kind.item_type, by_id=by_id), kind.item_field.nullable)
+        return pa.map_(_stored_children(kind.key_type, by_id=by_id), items)
+    return kind
+
+
+def _unmapped(field: pa.Field) -> pa.Field:
+    # Left from a mapping that was turned off; files use the columns' own names again.
+    held = {name: value for name, value in field_metadata(field).items() if not name.startswith("delta.columnMapping.")}
+    return field.with_metadata({_METADATA: json.dumps(held)} if held else {})
 
 
 def _distinct(names: list[str]) -> None:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from buffetstore.errors import CorruptLogError, UnsupportedFeatureError
 from buffetstore.tables.features import check_readable
 from buffetstore.tables.file_table import conform, files_schema, from_actions
-from buffetstore.tables.schema import schema_from_json
+from buffetstore.tables.schema import mapping_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,8 +87,7 @@ def replay(
         missing = "protocol" if protocol is None else "metadata"
         raise CorruptLogError(f"the log of table {path!r} up to version {last} has no {missing} action", key=path)
     check_readable(protocol, metadata, path)
-    known = base is not None and base.metadata.schema_string == metadata.schema_string
-    schema = base.schema if known and base is not None else schema_from_json(metadata.schema_string)
+    schema = base.schema if base is not None and _same_columns(base.metadata, metadata) else schema_of(metadata)
     files = _replay_files(base.files if base else None, entries, schema, metadata.partition_columns)
     _refuse_absolute(files, path)
     txns = dict(base.txns) if base else {}
@@ -103,6 +102,10 @@ def advance(snapshot: Snapshot, entries: Sequence[Entry]) -> Snapshot:
     return replay(snapshot.path, snapshot, entries, version=snapshot.version, timestamp=snapshot.timestamp)
 
 
+def _same_columns(one: Metadata, other: Metadata) -> bool:
+    return one.schema_string == other.schema_string and mapping_of(one) == mapping_of(other)
+
+
 def _latest(values: Sequence[T | None]) -> T | None:
     return next((value for value in reversed(values) if value is not None), None)
 
@@ -110,14 +113,14 @@ def _latest(values: Sequence[T | None]) -> T | None:
 def _replay_files(
     base: pa.Table | None, entries: Sequence[Entry], schema: pa.Schema, partition_columns: Sequence[str]
 ) -> pa.Table:
-    latest: dict[str, tuple[AddFile, int] | None] = {}
+    latest: dict[str, tuple[AddFile, int | None] | None] = {}
     for entry in entries:
         # Actions of one entry have no order; the same path in both is a change of its deletion vector.
         for remove in entry.removes:
             latest[remove.path] = None
         for add in entry.adds:
             latest.pop(add.path, None)  # so that files are in the order of their commits
-            latest[add.path] = (add, entry.version)
+            latest[add.path] = (add, None if entry.compacted else entry.version)
     living = [found for found in latest.values() if found is not None]
     added = from_actions([add for add, _ in living], [version for _, version in living], schema, partition_columns)
     if base is None:

@@ -29,6 +29,7 @@ from buffetstore.tables.view import TableView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
 
     from buffetstore.expressions import Expression
@@ -124,10 +125,19 @@ class DeltaTable(TableView):
         path: str,
         *,
         version: int | None = None,
+        timestamp: datetime | None = None,
         formatter: ParquetFormatter | None = None,
         hook: Hook = no_hook,
     ) -> Self:
-        """Open the latest version of a table, or `version` for reading only.
+        """Open the latest version of a table, or an earlier one for reading only.
+
+        Parameters
+        ----------
+        version:
+            Open this version.
+        timestamp:
+            Open what was the latest version then, by in-commit timestamps where the table has them, else by the store's
+            times of the log's entries. It needs a zone.
 
         Raises
         ------
@@ -138,8 +148,11 @@ class DeltaTable(TableView):
         UnsupportedFeatureError
             The table needs a feature that we cannot read; the message names it.
         """
-        snapshot = await load(store, path, version)
-        return cls(store, snapshot, formatter=formatter or ParquetFormatter(), hook=hook, pinned=version is not None)
+        if version is not None and timestamp is not None:
+            raise InvalidInputError(f"version {version} and timestamp {timestamp} were given: one of them is enough")
+        snapshot = await load(store, path, version, timestamp)
+        pinned = version is not None or timestamp is not None
+        return cls(store, snapshot, formatter=formatter or ParquetFormatter(), hook=hook, pinned=pinned)
 
     async def __aenter__(self) -> Self:
         return self

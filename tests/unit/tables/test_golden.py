@@ -17,18 +17,12 @@ GOLDEN = Path(__file__).parents[4] / "shared/data/delta-golden"
 pytestmark = pytest.mark.skipif(not GOLDEN.is_dir(), reason="needs the golden Delta tables in ../shared/data")
 
 REFUSED: dict[str, tuple[type[StorageError], str]] = {
-    "data-reader-timestamp_ntz-name-mode": (UnsupportedFeatureError, "columnMapping"),
-    "data-skipping-basic-stats-all-types-columnmapping-name": (UnsupportedFeatureError, "columnMapping"),
     "deltalog-commit-info": (CorruptLogError, "schemaString"),
     "deltalog-invalid-protocol-version": (UnsupportedFeatureError, "reader version 99"),
     "deltalog-state-reconstruction-from-checkpoint-missing-protocol": (CorruptLogError, "version 10.*no protocol"),
     "deltalog-state-reconstruction-without-protocol": (CorruptLogError, "no protocol"),
-    "dv-with-columnmapping": (UnsupportedFeatureError, "deletionVectors"),
-    "log-replay-dv-key-cases": (UnsupportedFeatureError, "deletionVectors"),
     "no-delta-log-folder": (TableNotFoundError, "no Delta table at 'delta'"),
-    "table-with-columnmapping-mode-name": (UnsupportedFeatureError, "columnMapping"),
     "update-deleted-directory": (CorruptLogError, "schemaString"),
-    "v2-checkpoint-parquet": (UnsupportedFeatureError, "v2Checkpoint"),
 }
 
 
