@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
 
 _READ_BUFFER_BYTES = 1024 * 1024
 _PIECE_BYTES = 256 * 1024  # of a body: what is copied to a socket at once holds up the event loop
+
+
+_NONE: SimpleCookie = SimpleCookie()
+
+
+class _NoCookies(aiohttp.DummyCookieJar):
+    def filter_cookies(self, request_url: URL) -> SimpleCookie:  # noqa: ARG002 - the base's name
+        return _NONE  # the base makes an empty one for each request
 
 
 class HttpPool:
@@ -137,7 +146,7 @@ class HttpPool:
             connector=aiohttp.TCPConnector(limit=self.max_connections, ttl_dns_cache=300),
             timeout=self.timeout,
             read_bufsize=_READ_BUFFER_BYTES,
-            cookie_jar=aiohttp.DummyCookieJar(),
+            cookie_jar=_NoCookies(),
         )
         # It repeats a PUT whose pooled connection broke: a lost CREATE would then be told of our own object.
         session._retry_connection = False  # noqa: SLF001 - has no public name; tests lose an answer

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
+
 from buffetstore.errors import InvalidKeyError
 
 MAX_KEY_BYTES = 1024  # GCS and S3 allow 1024 bytes of UTF-8
+# Nearly every key: printable ASCII, no segment that is empty or begins with a dot.
+_PLAIN = re.compile(r"[ !-\-0-~][ -.0-~]*(?:/[ !-\-0-~][ -.0-~]*)*")
 
 
 def checked_key(key: str) -> str:
     """Return `key` if every store can hold it, else raise `InvalidKeyError` saying why."""
+    if len(key) <= MAX_KEY_BYTES and _PLAIN.fullmatch(key):
+        return key
     reason = _fault(key)
     if reason is not None:
         raise InvalidKeyError(f"key {key!r} {reason}", key=key)

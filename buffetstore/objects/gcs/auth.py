@@ -18,8 +18,8 @@ from buffetstore.resilience.threads import in_disk_thread
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
-_IMPERSONATION_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+STORAGE_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+PLATFORM_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _REFRESH_SHARE = 0.9  # of a token's life; the rest covers requests that are under way
 _TIMEOUT_SECONDS = 10
 
@@ -36,6 +36,8 @@ class Credentials:
         GOOGLE_APPLICATION_CREDENTIALS, gcloud's application-default login and the metadata server, in this order.
     service_account_email:
         The service account to impersonate with these credentials.
+    scope:
+        What the token is for.
     clock:
         Monotonic seconds.
     """
@@ -46,11 +48,13 @@ class Credentials:
         *,
         service_file: str | None = None,
         service_account_email: str | None = None,
+        scope: str = STORAGE_SCOPE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._session = session
         self._service_file = service_file
         self._principal = service_account_email
+        self._scope = PLATFORM_SCOPE if service_account_email else scope
         self._clock = clock
         self._source: Token | None = None
         self._token = ""
@@ -96,18 +100,17 @@ class Credentials:
         except StorageError:
             raise
         except Exception as error:
-            raise _refused(error) from error
+            raise refused(error) from error
         self._token, self._header = answer.value, f"Bearer {answer.value}"
         self._due = self._clock() + answer.expires_in * _REFRESH_SHARE
 
     def _open(self) -> Token:
         if self._service_file is not None:
             _check_file(self._service_file)
-        scope = _IMPERSONATION_SCOPE if self._principal else _SCOPE
         return Token(
             service_file=self._service_file,
             session=self._session,  # type: ignore[arg-type]  # typed for requests too
-            scopes=[scope],
+            scopes=[self._scope],
             target_principal=self._principal,
         )
 
@@ -141,7 +144,7 @@ class StaticToken:
         """Keep the token: there is no other."""
 
 
-def _refused(error: Exception) -> StorageError:
+def refused(error: Exception) -> StorageError:
     """Return our error for whatever gcloud-aio-auth raised; its text may hold no secret, so only its kind is told."""
     mend = "log in with `gcloud auth application-default login`, or give a service account's key file"
     if isinstance(error, aiohttp.ClientResponseError):

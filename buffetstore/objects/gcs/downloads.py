@@ -148,7 +148,8 @@ def _described(response: aiohttp.ClientResponse, key: str) -> tuple[ObjectMeta, 
     else:
         size = int(headers["Content-Length"])
         first, end = 0, size
-    metadata = {name[12:].lower(): text for name, text in headers.items() if name[:12].lower() == "x-goog-meta-"}
+    lowered = ((name.lower(), text) for name, text in headers.items() if name[0] in "xX")
+    metadata = {name[12:]: text for name, text in lowered if name.startswith("x-goog-meta-")}
     content_type = headers.get("Content-Type", DEFAULT_ATTRIBUTES.content_type)
     attributes = Attributes(content_type, metadata, headers.get("x-goog-storage-class"))
     modified = _moment(headers["Last-Modified"])
@@ -175,5 +176,6 @@ def _take_turns(response: aiohttp.ClientResponse) -> None:
     """Let a connection of many hand over a little at a time, so that all of them together do not hold up the loop."""
     connection = response.connection
     transport = connection.transport if connection is not None else None
-    if transport is not None and hasattr(transport, "max_size"):  # of asyncio's own loops; uvloop reads in small pieces anyway
+    # An attribute of asyncio's own transports; uvloop's read little anyway.
+    if transport is not None and hasattr(transport, "max_size"):
         transport.max_size = _RECEIVED_BYTES

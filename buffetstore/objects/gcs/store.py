@@ -30,16 +30,19 @@ from buffetstore.objects.base import (
     Listing,
     ObjectMeta,
     ObjectStore,
+    ObjectVersion,
     PutMode,
     Upload,
 )
 from buffetstore.objects.gcs.client import ClientOptions, GCSClient, Purpose
 from buffetstore.objects.gcs.downloads import ObjectReader, range_header
+from buffetstore.objects.gcs.signing import UrlSigner
 from buffetstore.objects.gcs.uploads import (
     UPLOAD_CHUNK_BYTES,
     ObjectWriter,
     ResumableUpload,
     condition,
+    generation,
     object_meta,
     views_of,
 )
@@ -49,6 +52,7 @@ from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from typing import Literal
 
     from buffetstore.objects.pool import PoolStats
 
@@ -76,9 +80,10 @@ class GCSStore(ObjectStore):
         A bearer token, used as it is.
     service_file:
         The file of a service account, an authorised user or a workload identity. Without it:
-        GOOGLE_APPLICATION_CREDENTIALS, gcloud's application-default login, the metadata server.
+        GOOGLE_APPLICATION_CREDENTIALS, gcloud's application-default login, the metadata server. A service account's
+        key signs URLs, too.
     service_account_email:
-        A service account to impersonate with these credentials.
+        A service account to impersonate with these credentials; IAM signs URLs for it.
     max_connections:
         Connections open at once; further requests wait for one.
     timeout_seconds:
@@ -119,6 +124,8 @@ class GCSStore(ObjectStore):
         )
         self._client = GCSClient(bucket, options)
         self._reader = ObjectReader(self._client)
+        self._capabilities = Capabilities(signed_urls=bool(service_file or service_account_email), object_versions=True)
+        self._signer = UrlSigner(bucket, self._client, options)
         self._writer = ObjectWriter(self._client, chunk_bytes=chunk_bytes, kms_key=kms_key)
 
     @classmethod
@@ -141,7 +148,7 @@ class GCSStore(ObjectStore):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities()
+        return self._capabilities
 
     def pool_stats(self) -> PoolStats:
         """Return how many connections are busy and idle now."""
@@ -223,25 +230,58 @@ class GCSStore(ObjectStore):
 
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         checked_key(source)
-        params = condition(mode) | ({"destinationKmsKeyName": self._kms_key} if self._kms_key else {})
         purpose = Purpose("copy", checked_key(target), mode, writes=True, source=source)
         try:
-            async with self._client.storage(purpose) as storage:
-                answer = await storage.copy(
-                    self._bucket,
-                    source,
-                    self._bucket,
-                    new_name=target,
-                    params=params,
-                    timeout=self._client.timeout,
-                )
-                return object_meta(answer["resource"])
+            return await self._rewrite(purpose, source, target, condition(mode))
         except NotFoundError as error:
             error.key = source  # the target need not be there
             raise
 
+    async def signed_url(
+        self,
+        key: str,
+        *,
+        method: Literal["GET", "PUT"] = "GET",
+        expires_seconds: int = 3600,
+        content_type: str | None = None,
+    ) -> str:
+        return await self._signer.signed_url(checked_key(key), method, expires_seconds, content_type)
+
+    async def list_versions(self, prefix: str = "") -> AsyncIterator[ObjectVersion]:
+        found: list[ObjectVersion] = []  # of one key, oldest first as the service lists them
+        async for page in self._pages(prefix, {"versions": "true"}, f"items({_LISTED},timeDeleted)"):
+            for item in page.get("items", []):
+                meta = object_meta(item, with_attributes=False)
+                if found and found[0].meta.key != meta.key:
+                    for version in reversed(found):
+                        yield version
+                    found = []
+                found.append(ObjectVersion(meta, meta.version, is_current="timeDeleted" not in item))
+        for version in reversed(found):
+            yield version
+
+    async def get_version(self, key: str, version_id: str, *, range: ByteRange | None = None) -> GetResult:
+        return await self._reader.get(checked_key(key), range, version=version_id)
+
+    async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
+        purpose = Purpose("restore", checked_key(key), writes=True)
+        return await self._rewrite(purpose, key, key, {"sourceGeneration": generation(version_id)})
+
     async def aclose(self) -> None:
         await self._client.aclose()
+
+    async def _rewrite(self, purpose: Purpose, source: str, target: str, params: dict[str, str]) -> ObjectMeta:
+        encrypted = {"destinationKmsKeyName": self._kms_key} if self._kms_key else {}
+        async with self._client.storage(purpose) as storage:
+            answer = await storage.copy(
+                self._bucket,
+                source,
+                self._bucket,
+                new_name=target,
+                params=params | encrypted,
+                timeout=self._client.timeout,
+            )
+            return object_meta(answer["resource"])
 
     async def _head(self, key: str, if_match: str | None) -> ObjectMeta:
         async with self._client.storage(Purpose("read", key)) as storage:

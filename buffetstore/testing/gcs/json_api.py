@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from buffetstore.testing.gcs.errors import ApiError, no_object
+from buffetstore.testing.gcs.errors import ApiError
 from buffetstore.testing.gcs.state import MAX_COMPOSE, WRITABLE
 from buffetstore.testing.gcs.uploads import claimed_checksums
 from buffetstore.testing.gcs.wire import (
@@ -94,16 +94,21 @@ class JsonApi:
 
     async def _list(self, call: Call) -> Answer:
         query = call.query
-        page = self._state.list(
-            call.bucket,
-            prefix=query.get("prefix", ""),
-            delimiter=query.get("delimiter", ""),
-            start=query.get("startOffset", ""),
-            after=_after(query.get("pageToken", "")),
-            end=query.get("endOffset", ""),
-            limit=min(1000, whole_number(query.get("maxResults"), "maxResults") or 1000),
-            trailing_delimiter=query.get("includeTrailingDelimiter") == "true",
-        )
+        span: dict[str, Any] = {
+            "prefix": query.get("prefix", ""),
+            "start": query.get("startOffset", ""),
+            "after": _after(query.get("pageToken", "")),
+            "end": query.get("endOffset", ""),
+            "limit": min(1000, whole_number(query.get("maxResults"), "maxResults") or 1000),
+        }
+        delimiter = query.get("delimiter", "")
+        if query.get("versions", "").lower() == "true":  # Google's own client writes True
+            if delimiter:
+                raise ApiError(400, "This emulator lists versions without a delimiter only.")
+            page = self._state.list_versions(call.bucket, **span)
+        else:
+            trailing = query.get("includeTrailingDelimiter") == "true"
+            page = self._state.list(call.bucket, delimiter=delimiter, trailing_delimiter=trailing, **span)
         body: dict[str, Any] = {"kind": "storage#objects"}
         if page.next_token is not None:
             body["nextPageToken"] = base64.urlsafe_b64encode(page.next_token.encode()).decode()
@@ -187,9 +192,7 @@ class JsonApi:
 
     def _component(self, bucket: str, source: Mapping[str, Any]) -> StoredObject:
         name = str(source.get("name", ""))
-        stored = self._state.get(bucket, name)
-        if str(source.get("generation") or stored.generation) != str(stored.generation):
-            raise no_object(bucket, name)
+        stored = self._state.get(bucket, name, generation=int(source.get("generation") or 0) or None)
         wanted = source.get("objectPreconditions", {}).get("ifGenerationMatch")
         if wanted is not None and int(wanted) != stored.generation:
             raise ApiError(412, "At least one of the pre-conditions you specified did not hold.")
@@ -350,6 +353,8 @@ def _resource(stored: StoredObject, root: str) -> dict[str, Any]:
     }
     if stored.content.md5 is not None:
         resource["md5Hash"] = stored.content.md5
+    if stored.deleted is not None:
+        resource["timeDeleted"] = _stamp(stored.deleted)
     if stored.component_count is not None:
         resource["componentCount"] = stored.component_count
     return resource

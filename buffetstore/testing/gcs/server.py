@@ -19,6 +19,7 @@ from aiohttp import web
 from buffetstore.testing.gcs.errors import ApiError
 from buffetstore.testing.gcs.faults import Fault, FaultScript, Request, RequestLog
 from buffetstore.testing.gcs.json_api import JsonApi
+from buffetstore.testing.gcs.signing import Signers
 from buffetstore.testing.gcs.state import State
 from buffetstore.testing.gcs.uploads import MultipartUploads, ResumableUploads
 from buffetstore.testing.gcs.wire import Answer, Call, parse_call
@@ -43,8 +44,12 @@ class GCSServer:
         Buckets that are there from the start.
     token:
         Where given, requests need `Authorization: Bearer <token>`, else they get 401; `/token` hands it out.
+    versioning:
+        Whether `buckets` keep noncurrent generations; `state.create_bucket` and the JSON API set it for any other.
     clock:
         Seconds since the epoch.
+
+    Signed URLs of the accounts that `signers.trust` was given are good without a token, those of others never.
 
     Examples
     --------
@@ -63,11 +68,13 @@ class GCSServer:
         port: int = 0,
         buckets: Sequence[str] = (),
         token: str | None = None,
+        versioning: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.state = State(clock)
         for bucket in buckets:
-            self.state.create_bucket(bucket)
+            self.state.create_bucket(bucket, {"versioning": {"enabled": True}} if versioning else None)
+        self.signers = Signers(clock)
         self.faults = FaultScript()
         self.log = RequestLog()
         self._host, self._port, self._token = host, port, token
@@ -172,6 +179,9 @@ class GCSServer:
             return _error(call, error)
 
     def _authenticate(self, call: Call) -> None:
+        if call.is_xml and "X-Goog-Signature" in call.query:
+            self.signers.check(call)
+            return
         if self._token is None or call.operation == "emulator" or "upload_id" in call.query:
             return  # a session URI is a credential of its own
         given = call.headers.get("Authorization")

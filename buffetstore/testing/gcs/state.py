@@ -1,7 +1,7 @@
 """Buckets and objects in memory: generations, preconditions, listings. Knows nothing of HTTP.
 
 Every method that changes something runs without awaiting, so concurrent requests see it whole or not at all.
-Only live generations are kept: object versioning, soft delete and holds are not part of this emulator.
+Noncurrent generations are kept in buckets with object versioning; soft delete and holds are not part of this emulator.
 """
 
 from __future__ import annotations
@@ -64,7 +64,10 @@ NO_CONDITIONS = Conditions()
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One live generation of an object. `fields` are the writable properties, named as in the JSON API."""
+    """One generation of an object; `deleted` says since when it is not current.
+
+    `fields` are the writable properties, named as in the JSON API.
+    """
 
     bucket: str
     name: str
@@ -75,6 +78,7 @@ class StoredObject:
     updated: datetime
     fields: Mapping[str, Any] = field(default_factory=dict)
     component_count: int | None = None
+    deleted: datetime | None = None
 
     @property
     def size(self) -> int:
@@ -113,6 +117,31 @@ class Bucket:
     metageneration: int = 1
     objects: dict[str, StoredObject] = field(default_factory=dict)
     names: list[str] = field(default_factory=list)
+    noncurrent: dict[str, list[StoredObject]] = field(default_factory=dict)
+
+    @property
+    def keeps_versions(self) -> bool:
+        """Whether object versioning is on."""
+        return bool((self.fields.get("versioning") or {}).get("enabled"))
+
+    def generation(self, name: str, number: int | None) -> StoredObject | None:
+        """Return the live generation, or the one of this number."""
+        live = self.objects.get(name)
+        if number is None or (live is not None and live.generation == number):
+            return live
+        return next((each for each in self.noncurrent.get(name, []) if each.generation == number), None)
+
+    def retire(self, name: str, now: datetime) -> None:
+        """Make the live generation, if there is one, noncurrent where versions are kept; else forget it."""
+        live = self.objects.pop(name, None)
+        if live is not None and self.keeps_versions:
+            self.noncurrent.setdefault(name, []).append(replace(live, deleted=now))
+
+    def forget(self, name: str, number: int) -> None:
+        """Drop a noncurrent generation for good."""
+        left = [each for each in self.noncurrent.pop(name, []) if each.generation != number]
+        if left:
+            self.noncurrent[name] = left
 
 
 # What a caller may set on an object; anything else in a request's metadata is ignored, as Google does.
@@ -156,7 +185,7 @@ class State:
 
     def delete_bucket(self, name: str) -> None:
         """Remove an empty bucket; 409 when it is not."""
-        if self.bucket(name).objects:
+        if self.bucket(name).objects or self.bucket(name).noncurrent:
             raise ApiError(409, "The bucket you tried to delete is not empty.", xml_code="BucketNotEmpty")
         del self.buckets[name]
 
@@ -164,8 +193,8 @@ class State:
         self, bucket: str, name: str, *, generation: int | None = None, conditions: Conditions = NO_CONDITIONS
     ) -> StoredObject:
         """Return the object; 404 when it, or that generation of it, is not there."""
-        found = self.bucket(bucket).objects.get(name)
-        if found is None or generation not in {None, found.generation}:
+        found = self.bucket(bucket).generation(name, generation)
+        if found is None:
             raise no_object(bucket, name)
         conditions.check(found, reading=True)
         return found
@@ -194,6 +223,7 @@ class State:
         kept = {key: value for key, value in fields.items() if key in WRITABLE and value is not None}
         kept.setdefault("storageClass", home.fields.get("storageClass", "STANDARD"))
         stored = StoredObject(bucket, name, self._generation(), 1, content, now, now, kept, component_count)
+        home.retire(name, now)
         home.objects[name] = stored
         if current is None:
             bisect.insort(home.names, name)
@@ -202,13 +232,19 @@ class State:
     def delete(
         self, bucket: str, name: str, *, generation: int | None = None, conditions: Conditions = NO_CONDITIONS
     ) -> None:
-        """Remove the object; 404 when it is not there."""
+        """Remove the object, or one generation of it for good; 404 when it is not there."""
         home = self.bucket(bucket)
-        found = home.objects.get(name)
-        if found is None or generation not in {None, found.generation}:
+        found = home.generation(name, generation)
+        if found is None:
             raise no_object(bucket, name)
         conditions.check(found)
-        del home.objects[name]
+        if found.deleted is not None:
+            home.forget(name, found.generation)
+            return
+        if generation is None:
+            home.retire(name, self.now())
+        else:
+            del home.objects[name]
         home.names.pop(bisect.bisect_left(home.names, name))
 
     def patch(
@@ -236,7 +272,12 @@ class State:
             else:
                 fields[key] = value
         patched = replace(found, metageneration=found.metageneration + 1, updated=self.now(), fields=fields)
-        self.bucket(bucket).objects[name] = patched
+        home = self.bucket(bucket)
+        if patched.deleted is None:
+            home.objects[name] = patched
+        else:
+            old = home.noncurrent[name]
+            old[old.index(found)] = patched
         return patched
 
     def copy(
@@ -293,6 +334,23 @@ class State:
                 low += 1
                 last = name
         return Page(objects, prefixes, None)
+
+    def list_versions(
+        self, bucket: str, *, prefix: str = "", start: str = "", after: str = "", end: str = "", limit: int = 1000
+    ) -> Page:
+        """Return all generations, in order of name and number; `after` is a token of the page before."""
+        home = self.bucket(bucket)
+        name, _, number = after.partition("\0")
+        past = (name, int(number or 0))
+        found = [
+            each
+            for each in [*home.objects.values(), *(old for kept in home.noncurrent.values() for old in kept)]
+            if each.name.startswith(prefix) and each.name >= start and (not end or each.name < end)
+        ]
+        found.sort(key=lambda each: (each.name, each.generation))
+        found = [each for each in found if (each.name, each.generation) > past]
+        token = f"{found[limit - 1].name}\0{found[limit - 1].generation}" if len(found) > limit else None
+        return Page(found[:limit], [], token)
 
     def _generation(self) -> int:
         self._last_generation = max(self._last_generation + 1, int(self._clock() * 1_000_000))

@@ -4,6 +4,8 @@ import json
 import uuid
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from buffetstore.testing.gcs import serve_in_thread
 
@@ -36,4 +38,28 @@ def object_store_account(server):
     """Service-account JSON that points obstore and deltalake, which are built on the same client, at the server."""
     return json.dumps(
         {"gcs_base_url": server.url, "disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+    )
+
+
+@pytest.fixture
+def google(server):
+    """Google's own client of the server."""
+    storage = pytest.importorskip("google.cloud.storage", reason="needs google-cloud-storage")
+    from google.api_core.client_options import ClientOptions
+    from google.auth.credentials import AnonymousCredentials
+
+    client = storage.Client(
+        project="test", credentials=AnonymousCredentials(), client_options=ClientOptions(api_endpoint=server.url)
+    )
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def signing_key():
+    """A service account's private key, in PEM."""
+    return (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
     )
