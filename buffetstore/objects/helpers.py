@@ -74,8 +74,7 @@ async def read_object(
     while True:
         result = await store.get(key, range=range, if_match=if_match)
         try:
-            data = await result.read()
-            return result.meta, data  # asked for after it: where another store had to answer, it is that one's
+            return result.meta, await result.read()
         except PreconditionFailedError:
             if if_match is not None:
                 raise
