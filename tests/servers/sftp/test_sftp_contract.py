@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from buffetstore.objects import PrefixStore, RetryStore, open_store
+from buffetstore.objects.fsspec import FsspecStore
+from buffetstore.testing import ObjectStoreContract
+
+
+class SFTPContract(ObjectStoreContract):
+    nested_names = False
+
+
+class TestAsyncssh(SFTPContract):
+    @pytest.fixture
+    async def store(self, asyncssh_server, tmp_path):
+        async with FsspecStore.from_url(asyncssh_server.url, root=str(tmp_path), **asyncssh_server.options) as store:
+            yield store
+
+
+class TestOpenSSH(SFTPContract):
+    @pytest.fixture
+    async def store(self, openssh_server, tmp_path):
+        async with FsspecStore.from_url(openssh_server.url, root=str(tmp_path), **openssh_server.options) as store:
+            yield store
+
+
+class TestRetryOverAsyncssh(SFTPContract):
+    @pytest.fixture
+    async def store(self, asyncssh_server, tmp_path):
+        inner = FsspecStore.from_url(asyncssh_server.url, root=str(tmp_path), **asyncssh_server.options)
+        async with RetryStore(inner) as store:
+            yield store
+
+
+class TestOpenedOpenSSH(SFTPContract):
+    """The stack that users get; the path of the URL is a prefix, and is the server's path."""
+
+    @pytest.fixture
+    async def store(self, openssh_server, tmp_path):
+        async with open_store(f"{openssh_server.url}{tmp_path}/made/here", **openssh_server.options) as store:
+            yield store
+
+
+class TestPoorServer(SFTPContract):
+    """A server that has no extensions: what needs them is skipped, as the capability says."""
+
+    @pytest.fixture
+    async def store(self, poor_server, tmp_path):
+        inner = FsspecStore.from_url(poor_server.url, root=str(tmp_path), **poor_server.options)
+        async with PrefixStore(inner, "below") as store:
+            await inner.warm_up(1)
+            yield store
