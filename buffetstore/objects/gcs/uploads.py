@@ -216,7 +216,12 @@ class ResumableUpload(Upload):
         if self._session is None:
             meta = await self._writer.put(self._key, self._pending, self._mode, self._attributes)
         else:
-            meta = object_meta(await self._finish(self._pending))
+            try:
+                meta = object_meta(await self._finish(self._pending))
+            except ChecksumMismatchError as error:
+                # A chunk was damaged on the way: all are gone with the session, and only the caller can begin anew.
+                self._state, self._failure = "failed", error
+                raise
         self._state = "complete"
         self._pending = []
         return meta

@@ -38,6 +38,9 @@ class Fault:
         must match.
     when:
         `before` or `after` the request is applied.
+    after_bytes:
+        Of an answer that is cut (`truncate`, `stall`): how much of it comes, instead of half. Of a chunk of an upload
+        that gets a `status` or a `reset` with `when="before"`: how much of it is kept all the same.
     times:
         How many requests it strikes; None for all. The first `skip` matches are let through.
     """
@@ -51,6 +54,7 @@ class Fault:
     status: int = 503
     retry_after: float | None = None
     seconds: float = 0.0
+    after_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS or self.when not in {"before", "after"}:

@@ -22,7 +22,7 @@ from buffetstore.testing.gcs.json_api import JsonApi
 from buffetstore.testing.gcs.signing import Signers
 from buffetstore.testing.gcs.state import State
 from buffetstore.testing.gcs.uploads import MultipartUploads, ResumableUploads
-from buffetstore.testing.gcs.wire import Answer, Call, parse_call
+from buffetstore.testing.gcs.wire import Answer, Call, cut_chunk, parse_call
 from buffetstore.testing.gcs.xml_api import XmlApi
 
 if TYPE_CHECKING:
@@ -149,6 +149,8 @@ class GCSServer:
         """Return the answer; None where the request is never answered."""
         early = fault if fault is not None and fault.when == "before" else None
         if early is not None:
+            if early.after_bytes is not None and call.operation == "uploads.chunk":
+                await self._answer(cut_chunk(call, early.after_bytes))
             if early.kind == "status":
                 return _failed(call, early)
             if early.kind == "reset":
@@ -207,7 +209,8 @@ class GCSServer:
         partial = web.StreamResponse(status=answer.status, headers=response.headers)
         partial.content_length = len(answer.body)
         await partial.prepare(request)
-        await partial.write(answer.body[: len(answer.body) // 2])
+        cut = fault.after_bytes if fault is not None else None
+        await partial.write(answer.body[: len(answer.body) // 2 if cut is None else cut])
         if late == "stall":
             await self._until_gone(request)
         if request.transport is not None:
