@@ -58,6 +58,10 @@ class Reader(ABC):
 
     status: Status
 
+    async def prime(self, start: int, end: int) -> bool:  # noqa: ARG002 - what is open needs nothing
+        """Fetch the beginning of [start, end) now if it could be another version's later; False if it is already."""
+        return True
+
     @abstractmethod
     async def read(self, start: int, end: int) -> bytes:
         """Return bytes [start, end), which lie within the file."""

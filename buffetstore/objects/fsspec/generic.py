@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
 
 from buffetstore.errors import StorageError
-from buffetstore.objects.fsspec.files import Files, Guarantees, Reader, Status, Writer
+from buffetstore.objects.fsspec.files import CHUNK_BYTES, Files, Guarantees, Reader, Status, Writer
 from buffetstore.objects.fsspec.primitives import Primitives, primitives_of
 from buffetstore.objects.fsspec.spool import Spool
 from buffetstore.objects.pool import PoolStats
@@ -21,7 +21,7 @@ from buffetstore.resilience.threads import in_disk_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fsspec import AbstractFileSystem
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
     from buffetstore.objects.base import Data
 
@@ -155,11 +155,24 @@ class PathReader(Reader):
     def __init__(self, files: FsspecFiles, path: str, status: Status) -> None:
         self._files = files
         self._path = path
+        self._first: tuple[int, bytes] | None = None
         self.status = status
         if status.kind == "folder":
             raise IsADirectoryError(errno.EISDIR, "is a folder", path)
 
+    async def prime(self, start: int, end: int) -> bool:
+        try:
+            self._first = start, await self.read(start, min(end, start + CHUNK_BYTES))
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return False
+        return True
+
     async def read(self, start: int, end: int) -> bytes:
+        if self._first is not None and self._first[0] == start and len(self._first[1]) == end - start:
+            (_, data), self._first = self._first, None
+            return data
         data = await self._files.read(self._path, start, end)
         if (await self._files.status(self._path)).version != self.status.version:
             raise OSError(errno.ESTALE, "the file was replaced while it was read", self._path)

@@ -183,9 +183,8 @@ class SFTPFiles(Files):
                 async with self.pool.request(session, target):
                     return await session.client.rename(source, target)
             except OSError as error:
-                failure = await self._taken(session, target, error)
-                if not isinstance(failure, FileExistsError):
-                    raise failure from error
+                if error.errno not in {errno.EIO, errno.EEXIST, errno.EISDIR, errno.ENOTEMPTY}:
+                    raise
             with suppress(FileNotFoundError):  # another writer was faster
                 if (await self._status(session, target)).kind == "folder":
                     raise IsADirectoryError(errno.EISDIR, "is a folder", target)
@@ -303,7 +302,7 @@ class SFTPReader(Reader):
         data = b""
         while start + len(data) < end:
             async with self._pool.request(session, self._handle.path):
-                more: bytes = await file.read(end - start - len(data), start + len(data))  # type: ignore[assignment]
+                more: bytes = await file.read(end - start - len(data), start + len(data))
             if not more:
                 raise OSError(errno.EIO, "the file became shorter while it was read", self._handle.path)
             data = data + more if data else more

@@ -6,9 +6,16 @@ from __future__ import annotations
 
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Self
 
-from buffetstore.errors import InvalidInputError, InvalidKeyError, StorageError, UnsupportedOperationError
+from buffetstore.errors import (
+    InvalidInputError,
+    InvalidKeyError,
+    StorageError,
+    UnavailableError,
+    UnsupportedOperationError,
+)
 from buffetstore.objects.base import (
     DEFAULT_ATTRIBUTES,
     OVERWRITE,
@@ -37,7 +44,7 @@ from buffetstore.resilience.concurrency import gather, unhurried
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from fsspec import AbstractFileSystem
+    from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
     from buffetstore.objects.fsspec.files import Guarantees
     from buffetstore.objects.fsspec.primitives import Primitives
@@ -45,6 +52,7 @@ if TYPE_CHECKING:
     from buffetstore.resilience.retry import RetryPolicy
 
 _AT_ONCE = 32
+_ATTEMPTS = 20  # against others who keep replacing what is read
 
 
 class FsspecStore(ObjectStore):
@@ -147,13 +155,11 @@ class FsspecStore(ObjectStore):
         async with self._errors(key):
             if head:
                 return Body.head(meta_of(key, await self._files.status(path), if_match))
-            reader = await unhurried(self._files.reader(path))
-        try:
-            meta = meta_of(key, reader.status, if_match)
-            return Body(self._url, meta, reader, resolve_range(range, meta.size, key))
-        except BaseException:
-            await unhurried(reader.aclose())
-            raise
+            for _ in repeat(None, _ATTEMPTS):
+                body = await self._body(key, path, range, if_match)
+                if body is not None:
+                    return body
+        raise UnavailableError(f"{key!r} in {self._url} is replaced all the time. Try again", key=key)
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
@@ -220,6 +226,20 @@ class FsspecStore(ObjectStore):
 
     async def aclose(self) -> None:
         await self._files.aclose()
+
+    async def _body(self, key: str, path: str, asked: ByteRange | None, if_match: str | None) -> Body | None:
+        """Open an object; None if it was replaced meanwhile."""
+        reader = await unhurried(self._files.reader(path))
+        try:
+            meta = meta_of(key, reader.status, if_match)
+            span = resolve_range(asked, meta.size, key)
+            if await reader.prime(*span):
+                return Body(self._url, meta, reader, span)
+            await unhurried(reader.aclose())
+        except BaseException:
+            await unhurried(reader.aclose())
+            raise
+        return None
 
     async def _upload(self, key: str, mode: PutMode, attributes: Attributes, policy: RetryPolicy) -> FileUpload:
         path = self._path(key)

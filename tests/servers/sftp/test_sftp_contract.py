@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
+from buffetstore.errors import NotFoundError
 from buffetstore.objects import PrefixStore, RetryStore, open_store
 from buffetstore.objects.fsspec import FsspecStore
+from buffetstore.objects.helpers import get_bytes
 from buffetstore.testing import ObjectStoreContract
 
 
@@ -51,3 +56,16 @@ class TestPoorServer(SFTPContract):
         async with PrefixStore(inner, "below") as store:
             await inner.warm_up(1)
             yield store
+
+    async def test_readers_see_whole_objects(self, store):
+        """Whole or, for a moment, not at all: `guarantees.replace` is "gap"."""
+        assert store.inner.guarantees.replace == "gap"
+        bodies = {bytes([number]) * 300_000 for number in range(8)}
+
+        async def read():
+            with suppress(NotFoundError):
+                return await get_bytes(store, "k")
+
+        results = await asyncio.gather(*(store.put("k", body) for body in bodies), *(read() for _ in range(8)))
+        assert {body for body in results if isinstance(body, bytes)} <= bodies
+        assert await get_bytes(store, "k") in bodies
