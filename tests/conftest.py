@@ -9,6 +9,8 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from buffetstore.testing.fault_report import pytest_terminal_summary  # noqa: F401 - the hook prints the fault cases
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from buffetstore.testing.background import in_background
     from buffetstore.testing.counting import CountingStore
     from buffetstore.testing.data_storage import DataStorageContract
+    from buffetstore.testing.fault_injection import HttpInjector, StoreInjector
     from buffetstore.testing.faulty import Fault, FaultyStore, random_faults
     from buffetstore.testing.http_faults import HttpFault, HttpFaultProxy
     from buffetstore.testing.object_store import ObjectStoreContract
+    from buffetstore.testing.object_store_faults import ObjectStoreFaultContract
     from buffetstore.testing.proxy import Conditions, FaultProxy
 
 __all__ = [
@@ -26,7 +28,10 @@ __all__ = [
     "FaultyStore",
     "HttpFault",
     "HttpFaultProxy",
+    "HttpInjector",
     "ObjectStoreContract",
+    "ObjectStoreFaultContract",
+    "StoreInjector",
     "in_background",
     "random_faults",
 ]
@@ -40,7 +45,10 @@ _MODULES = {
     "FaultyStore": "faulty",
     "HttpFault": "http_faults",
     "HttpFaultProxy": "http_faults",
+    "HttpInjector": "fault_injection",
     "ObjectStoreContract": "object_store",
+    "ObjectStoreFaultContract": "object_store_faults",
+    "StoreInjector": "fault_injection",
     "in_background": "background",
     "random_faults": "faulty",
 }

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -62,9 +63,39 @@ class HttpFault(Fault):
         How much passes first. `reset` before: of the request's body, to the service too. `reset` and `stall` after,
         `truncate`: of the answer's body, with its head; by default nothing, and half of the body where it is cut.
         `flip`: which byte; by default the middle one.
+    min_bytes:
+        Only requests whose bodies have so many bytes are struck: the parts of an upload.
     """
 
     after_bytes: int | None = None
+    min_bytes: int = 0
+
+
+class HttpFaultScript(FaultScript):
+    """The faults that are still to come. May be used from any thread."""
+
+    def strike(self, method: str, target: str, size: int) -> Fault | None:
+        """Return the fault that strikes this request, counting it."""
+        if not self._faults:
+            return None
+        with self._lock:
+            for fault in self._faults:
+                if size < getattr(fault, "min_bytes", 0) or not fits(fault, method, target):
+                    continue
+                if fault.skip > 0:
+                    fault.skip -= 1
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                    if fault.times <= 0:
+                        self._faults.remove(fault)
+                return fault
+        return None
+
+
+def fits(fault: Fault, method: str, target: str) -> bool:
+    """Return whether the fault's patterns match."""
+    return fnmatchcase(method, fault.operation) and fnmatchcase(target, fault.path)
 
 
 class HttpFaultProxy:
@@ -93,7 +124,7 @@ class HttpFaultProxy:
         if parts.scheme != "http" or parts.hostname is None or parts.port is None:
             raise ValueError(f"{upstream!r} is not the root of an HTTP service with a port: http://127.0.0.1:9000")
         self._upstream = (parts.hostname, parts.port)
-        self.faults = FaultScript()
+        self.faults = HttpFaultScript()
         self.log = RequestLog()
         self.connections = 0
         self.open_connections = 0
@@ -206,7 +237,8 @@ class _Exchange:
         self._range = asked.decode("latin-1") if asked is not None else None
         if (header(head, b"expect") or b"").lower() == b"100-continue":
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        fault = self._proxy.faults.take(self._method, self._target)
+        size = int(header(head, b"content-length") or 0)
+        fault = self._proxy.faults.strike(self._method, self._target, size)
         if fault is not None and (fault.kind, fault.when) == ("reset", "before") and _bytes_of(fault):
             return await self._cut(head, _bytes_of(fault) or 0)
         request = await read_request_body(self._reader, head)
@@ -244,10 +276,10 @@ class _Exchange:
         count = _bytes_of(fault)
         if count is None and fault.kind == "truncate":
             count = len(answer.body) // 2
+        self._log(status_of(answer.head) if count is not None else 0, len(request.body), count or 0)
         if count is not None:
             self._writer.write(answer.body_start(count))
             await self._writer.drain()
-        self._log(status_of(answer.head) if count is not None else 0, len(request.body), count or 0)
         if fault.kind == "stall":
             await self._proxy.stall(self._reader, fault.seconds)
         if fault.kind != "truncate":
@@ -269,8 +301,9 @@ class _Exchange:
         return False
 
     async def _answer(self, request: Message, answer: Message) -> bool:
-        self._writer.write(answer.to_bytes())
+        # Noted first: the client may look at the log as soon as it has the answer.
         self._log(status_of(answer.head), len(request.body), len(answer.body))
+        self._writer.write(answer.to_bytes())
         await self._writer.drain()
         return not (answer.framing == "close" or is_last(answer.head) or is_last(request.head))
 

@@ -11,21 +11,20 @@ from buffetstore.testing.http_faults import HttpFaultProxy
 from buffetstore.testing.object_store_faults import ObjectStoreFaultContract
 
 
+@pytest.fixture(scope="module")
+def proxy(s3_endpoint):
+    with in_background(HttpFaultProxy(s3_endpoint)) as proxy:
+        yield proxy
+
+
 class TestS3StoreUnderFaults(ObjectStoreFaultContract):
     upload_bytes = 11 * 1024 * 1024
     part_bytes = 8 * 1024 * 1024
     checks_uploads = False  # moto takes any checksum
 
-    @pytest.fixture(scope="class")
-    def proxy(self, s3_endpoint):
-        with in_background(HttpFaultProxy(s3_endpoint)) as proxy:
-            yield proxy
-
     @pytest.fixture
     def injector(self, proxy):
-        injector = HttpInjector(proxy)
-        injector.clear()
-        return injector
+        return HttpInjector(proxy)
 
     @pytest.fixture
     async def raw_store(self, injector, bucket, options):
