@@ -2,8 +2,8 @@
 
 One server plays the namenode and the datanode: OPEN and CREATE answer 307 to a second address, as Hadoop does. Errors
 are RemoteException in JSON. RENAME answers a boolean, false where the target is taken, and moves into a target that is
-a folder; with ``renameoptions`` (the namenode's own parameter, which HttpFS lacks) it is HDFS's `rename2`, which answers
-nothing and overwrites in one step if asked to.
+a folder; with ``renameoptions`` (the namenode's own parameter, which HttpFS lacks) it is HDFS's `rename2`, which
+answers nothing and overwrites in one step if asked to.
 """
 
 from __future__ import annotations

@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 # What file systems call the things that change with a file, and its time; the first that is there is the time.
 _MARKS = ("generation", "ETag", "etag", "version_id", "fileId", "file_id", "ino")
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "modificationTime", "created")
+_NUMBERS = {
+    FileNotFoundError: errno.ENOENT,
+    FileExistsError: errno.EEXIST,
+    IsADirectoryError: errno.EISDIR,
+    NotADirectoryError: errno.ENOTDIR,
+    PermissionError: errno.EACCES,
+}
 
 
 class FsspecFiles(Files):
@@ -56,7 +63,9 @@ class FsspecFiles(Files):
             if self._is_native:
                 return await getattr(self.fs, f"_{name}")(*arguments, **options)
             return await in_disk_thread(getattr(self.fs, name), *arguments, **options)
-        except (OSError, StorageError):
+        except OSError as error:
+            if error.errno is None:  # many raise FileNotFoundError(path)
+                error.errno = next((number for kind, number in _NUMBERS.items() if isinstance(error, kind)), None)
             raise
         except NotImplementedError as error:
             raise OSError(errno.ENOTSUP, f"{type(self.fs).__name__} has no {name}") from error
