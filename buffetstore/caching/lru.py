@@ -21,7 +21,7 @@ class _Entry(NamedTuple):
 
 @dataclass(slots=True)
 class CacheStats:
-    """What a cache holds, and how useful it was."""
+    """What a cache holds, and how useful it was; on a disk, what was found damaged, and what could not be kept."""
 
     entries: int = 0
     bytes: int = 0
@@ -30,6 +30,8 @@ class CacheStats:
     misses: int = 0
     evictions: int = 0
     expirations: int = 0
+    corrupt: int = 0
+    failures: int = 0
 
 
 class LRUCache(Generic[V]):
@@ -43,6 +45,8 @@ class LRUCache(Generic[V]):
         How long a value is good; None is for ever.
     clock:
         Seconds; monotonic.
+    on_forget:
+        Told of each key whose value goes, for whatever reason.
 
     >>> cache: LRUCache[bytes] = LRUCache(10)
     >>> cache.put("a", b"12345", 5), cache.put("b", b"12345", 5), cache.get("a"), cache.put("c", b"1", 1)
@@ -52,12 +56,18 @@ class LRUCache(Generic[V]):
     """
 
     def __init__(
-        self, max_bytes: int, ttl_seconds: float | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        max_bytes: int,
+        ttl_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        on_forget: Callable[[Hashable], None] | None = None,
     ) -> None:
         if max_bytes < 0 or (ttl_seconds is not None and ttl_seconds <= 0):
             raise ValueError(f"max_bytes={max_bytes} must be >= 0 and ttl_seconds={ttl_seconds} > 0 or None")
         self._ttl = ttl_seconds
         self._clock = clock
+        self._on_forget = on_forget
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         self._stats = CacheStats(max_bytes=max_bytes)
 
@@ -96,13 +106,15 @@ class LRUCache(Generic[V]):
 
     def clear(self) -> None:
         """Forget everything but the counts."""
-        self._entries.clear()
-        self._stats.bytes = 0
+        for key in list(self._entries):
+            self._forget(key)
 
     def _forget(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._stats.bytes -= entry.size
+            if self._on_forget is not None:
+                self._on_forget(key)
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -5,6 +5,8 @@ from random import Random
 import pytest
 
 from buffetstore.objects import LocalStore, MemoryStore, RetryStore
+from buffetstore.objects.wrappers.cache import CacheStore
+from buffetstore.objects.wrappers.cached import CacheOptions
 from buffetstore.objects.wrappers.encryption import EncryptionStore
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.security import StaticKeys
@@ -48,4 +50,38 @@ class TestEncryptionOverFaultyMemory(ObjectStoreContract):
     async def store(self, seed):
         faulty = FaultyStore(MemoryStore(), source=random_faults(Random(seed)))
         async with EncryptionStore(RetryStore(faulty, PATIENT), KEYS) as store:
+            yield store
+
+
+class TestCacheOverMemory(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self):
+        async with CacheStore(MemoryStore()) as store:
+            yield store
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"fresh_seconds": 60.0}, {"immutable": ("*",)}, {"memory_bytes": 0}, {"max_object_bytes": 100_000}],
+    ids=lambda options: next(iter(options), "default"),
+)
+class TestCacheOnDiskOverLocal(ObjectStoreContract):
+    """Every rule holds for one's own writes, whatever may be answered without asking."""
+
+    nested_names = False
+
+    @pytest.fixture
+    async def store(self, tmp_path, options):
+        inner = LocalStore(tmp_path / "store", create=True)
+        async with CacheStore(inner, CacheOptions(folder=tmp_path / "cache", **options)) as store:
+            yield store
+
+
+@pytest.mark.parametrize("seed", range(2))
+class TestEncryptionOverCacheOverFaultyMemory(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self, seed):
+        faulty = FaultyStore(MemoryStore(), source=random_faults(Random(seed)))
+        cache = CacheStore(RetryStore(faulty, PATIENT), CacheOptions(fresh_seconds=60.0))
+        async with EncryptionStore(cache, KEYS) as store:
             yield store
