@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import ChecksumMismatchError, NotFoundError, PreconditionFailedError, UnavailableError
+from buffetstore.errors import (
+    ChecksumMismatchError,
+    NotFoundError,
+    PreconditionFailedError,
+    StorageError,
+    UnavailableError,
+)
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, OVERWRITE, Attributes, ObjectMeta, ObjectStore
 from buffetstore.objects.checksums import RunningChecksum, check
 from buffetstore.objects.helpers import head
@@ -168,14 +175,14 @@ class ObjectCopier:
         digests = Digests(self._algorithms)
         async with await self._source.get(key, if_match=if_match) as result:
             meta = await self._written(result, mode, digests, passed)
-        if digests.size != meta.size or digests.size != result.meta.size:
-            await self._target.delete([key])
-            message = f"{key!r}: {digests.size} of {result.meta.size} bytes came, {meta.size} were stored"
-            raise ChecksumMismatchError(message, key=key)
         try:
+            if meta.size != digests.size:
+                message = f"{key!r}: {digests.size} bytes were sent, {meta.size} are stored"
+                raise ChecksumMismatchError(message, key=key)
             await self._check(meta, digests)
         except ChecksumMismatchError:
-            await self._target.delete([key])
+            with suppress(StorageError):  # that it is wrong is what has to be known
+                await self._target.delete([key])
             raise
         return meta
 
@@ -186,6 +193,7 @@ class ObjectCopier:
         if result.meta.size <= WHOLE_BYTES:
             data = await result.read()
             await digests.add(data)
+            _check_whole(result.meta, digests)
             meta = await self._target.put(key, data, mode=mode, attributes=self._attributes(result.meta))
             passed(len(data))
             return meta
@@ -194,6 +202,7 @@ class ObjectCopier:
                 await digests.add(chunk)
                 await upload.write(chunk)
                 passed(len(chunk))
+            _check_whole(result.meta, digests)
             return await upload.complete()
 
     async def _check(self, meta: ObjectMeta, digests: Digests) -> None:
@@ -223,6 +232,14 @@ class ObjectCopier:
             async for chunk in result:
                 await digests.add(chunk)
         return digests
+
+
+def _check_whole(meta: ObjectMeta, digests: Digests) -> None:
+    """Raise before anything is stored if the body ended early."""
+    if digests.size != meta.size:
+        raise UnavailableError(
+            f"the body of {meta.key!r} ended after {digests.size} of {meta.size} bytes", key=meta.key
+        )
 
 
 def _by_checksum(ours: ObjectMeta, theirs: ObjectMeta) -> bool | None:

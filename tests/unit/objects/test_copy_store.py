@@ -208,6 +208,15 @@ async def test_what_arrives_wrong_is_sent_again_and_never_left(times, stored):
     assert [type(failure.error) for failure in report.failed] == ([] if stored else [ChecksumMismatchError])
 
 
+async def test_a_body_that_ends_early_is_not_stored(source):
+    target = MemoryStore()
+    faulty = FaultyStore(source, {"get": [None, Fault("truncated"), Fault("truncated", after_bytes=5_000_000)]})
+    report = await copy_store(faulty, target, concurrency=1)
+    assert [failure.key for failure in report.failed] == ["a b/é.txt", "dir/large"]
+    assert "ended after" in str(report.failed[0].error)
+    assert set(await contents(target)) == {"a", "dir/small", "z"}
+
+
 async def test_an_object_replaced_while_it_is_copied_is_copied_anew(source):
     class Replacing(StoreWrapper):
         times = 1
