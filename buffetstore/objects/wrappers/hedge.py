@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
+from buffetstore.errors import StorageError
 from buffetstore.monitoring.events import Hook, Operation, no_hook
 from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.resilience.concurrency import unhurried
@@ -15,11 +16,11 @@ from buffetstore.resilience.retry import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
-    from typing import Any, TypeVar
+    from typing import Any
 
     from buffetstore.objects.base import ByteRange, GetResult, Listing, ObjectStore
 
-    T = TypeVar("T")
+T = TypeVar("T")
 
 DEFAULT_HEDGE = HedgePolicy()
 
@@ -90,44 +91,85 @@ class HedgeStore(StoreWrapper):
         close: Callable[[T], Awaitable[None]] | None,
         started: float,
     ) -> T:
-        tasks = [asyncio.ensure_future(call())]
-        winner: asyncio.Task[T] | None = None
+        race = _Race(call, self._tracker.spend)
+        timer = asyncio.get_running_loop().call_later(delay, race.send_second)
         try:
-            await asyncio.wait(tasks, timeout=delay)
-            if not tasks[0].done() and self._tracker.spend():
-                tasks.append(asyncio.ensure_future(call()))
-            winner = await _winner(tasks)
-            if len(tasks) > 1:
-                await unhurried(_discarded([task for task in tasks if task is not winner], close))
-        except BaseException:  # cancelled: the winner, if there is one already, has nobody left to close it
-            await unhurried(_discarded(tasks, close))
+            answer = await race.answer()
+        except BaseException:
+            await _discard(race.second, close)
             raise
         finally:
-            if len(tasks) > 1:
-                counts = {"won": int(winner is tasks[1])}
-                self._hook(Operation("objects.hedge", self._clock() - started, key, None, counts))
-        return winner.result()
+            timer.cancel()
+            if race.second is not None:
+                self._hook(Operation("objects.hedge", self._clock() - started, key, None, {"won": int(race.is_won)}))
+        if not race.is_won:
+            try:
+                await _discard(race.second, close)
+            except asyncio.CancelledError:  # the answer has nobody left who would close it
+                if close is not None:
+                    await close(answer)
+                raise
+        return answer
 
 
-async def _winner(tasks: Sequence[asyncio.Task[T]]) -> asyncio.Task[T]:
-    """Return the task that is first done with a good answer, else the first that was sent."""
-    pending: set[asyncio.Task[T]] = set(tasks)
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
-            if task in done and not _may_be_mended(task):
-                return task
-    return tasks[0]
+class _Race(Generic[T]):
+    """The first request in the caller's own task, which costs next to nothing, and perhaps a second one beside it."""
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, T]], spend: Callable[[], bool]) -> None:
+        self._call = call
+        self._spend = spend
+        self._cut = asyncio.timeout(None)
+        self._is_running = True
+        self.second: asyncio.Task[T] | None = None
+        self.is_won = False
+
+    def send_second(self) -> None:
+        """Send the second request, if it can be paid for."""
+        if self._is_running and self._spend():
+            self.second = asyncio.get_running_loop().create_task(self._call())
+            self.second.add_done_callback(self._end_first)
+
+    async def answer(self) -> T:
+        """Return the first good answer; `is_won` tells that it is the second request's."""
+        failure: StorageError | None = None
+        try:
+            async with self._cut:
+                return await self._call()
+        except StorageError as error:
+            if self.second is None or not is_transient(error):
+                raise
+            failure = error
+        except TimeoutError:
+            if not self._cut.expired():
+                raise
+        finally:
+            self._is_running = False
+        assert self.second is not None, "nothing else cuts the first"
+        try:
+            found = await self.second
+        except StorageError as error:
+            if failure is not None and is_transient(error):
+                raise failure from None
+            raise
+        self.is_won = True
+        return found
+
+    def _end_first(self, second: asyncio.Task[T]) -> None:
+        if self._is_running and not second.cancelled():
+            error = second.exception()
+            if error is None or not is_transient(error):
+                self._cut.reschedule(0)
 
 
-def _may_be_mended(task: asyncio.Task[T]) -> bool:
-    error = None if task.cancelled() else task.exception()
-    return error is not None and is_transient(error)
+async def _discard(second: asyncio.Task[T] | None, close: Callable[[T], Awaitable[None]] | None) -> None:
+    """End the second request, and close its answer if there is one."""
+    if second is None:
+        return
+    second.cancel()
+    await unhurried(_closed(second, close))
 
 
-async def _discarded(losers: Sequence[asyncio.Task[T]], close: Callable[[T], Awaitable[None]] | None) -> None:
-    for task in losers:
-        task.cancel()
-    for answer in await asyncio.gather(*losers, return_exceptions=True):
-        if close is not None and not isinstance(answer, BaseException):
-            await close(answer)
+async def _closed(second: asyncio.Task[T], close: Callable[[T], Awaitable[None]] | None) -> None:
+    await asyncio.wait([second])
+    if close is not None and not second.cancelled() and second.exception() is None:
+        await close(second.result())

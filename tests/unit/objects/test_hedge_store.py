@@ -22,7 +22,7 @@ class GatedStore(StoreWrapper):
         super().__init__(inner)
         self.gates: list[asyncio.Future] = []
         self.is_gated = False
-        self.is_stubborn = False
+        self.stubborn: set[int] = set()  # answer although they are cancelled
         self.cancelled = 0
         self.open = 0
 
@@ -30,16 +30,14 @@ class GatedStore(StoreWrapper):
         if not self.is_gated:
             return
         gate = asyncio.get_running_loop().create_future()
+        number = len(self.gates)
         self.gates.append(gate)
-        while True:
-            try:
-                await asyncio.shield(gate)
-            except asyncio.CancelledError:
-                self.cancelled += 1
-                if not self.is_stubborn:
-                    raise
-                return
-            return
+        try:
+            await asyncio.shield(gate)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            if number not in self.stubborn:
+                raise
 
     async def _closed(self) -> None:
         self.open -= 1
@@ -111,11 +109,12 @@ async def test_the_first_answer_is_taken_and_the_other_request_cancelled(store, 
     assert [(o.name, dict(o.counts)) for o in told] == [("objects.hedge", {"won": first})]
 
 
-async def test_an_answer_that_comes_late_is_closed(store, gated):
-    gated.is_stubborn = True
+@pytest.mark.parametrize("late", [0, 1])
+async def test_an_answer_that_comes_late_is_closed(store, gated, late):
+    gated.stubborn = {late}
     task = asyncio.create_task(store.get("k"))
     await gated.gated(2)
-    gated.gates[1].set_result(None)
+    gated.gates[1 - late].set_result(None)
     result = await task
     assert (gated.cancelled, gated.open) == (1, 1)
     await result.aclose()
@@ -164,7 +163,7 @@ async def test_an_error_before_the_delay_is_not_hedged(store, gated):
 
 
 async def test_cancelling_frees_both(store, gated, told):
-    gated.is_stubborn = True  # both answer although they were cancelled
+    gated.stubborn = {1}
     task = asyncio.create_task(store.get("k"))
     await gated.gated(2)
     task.cancel()
@@ -177,7 +176,7 @@ async def test_cancelling_frees_both(store, gated, told):
 
 async def test_cancelled_while_the_loser_is_closed_the_winner_is_closed_too(store, gated):
     closing = asyncio.Event()
-    gated.is_stubborn = True
+    gated.stubborn = {1}
 
     async def slowly() -> None:
         closing.set()
