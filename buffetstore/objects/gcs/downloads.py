@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.gcs.client import GCSClient
 
 _WHOLE_BYTES = 256 * 1024  # up to here a body is read in one go
-_RECEIVED_BYTES = 64 * 1024  # at once from a connection, where there is more to come
+_RECEIVED_BYTES = 128 * 1024  # at once from a connection, where there is more to come
 
 
 class GCSResult(GetResult):

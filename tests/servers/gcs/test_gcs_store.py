@@ -26,10 +26,11 @@ from buffetstore.errors import (
     UnavailableError,
     UnsupportedOperationError,
 )
-from buffetstore.objects.base import CREATE, Attributes, ByteRange, Update
+from buffetstore.objects.base import CREATE, Attributes, ByteRange, Checksum, Update
 from buffetstore.objects.gcs import GCSStore
 from buffetstore.objects.helpers import get_bytes, head, list_all
 from buffetstore.objects.open import open_store
+from buffetstore.objects.pool import pool_stats, warm_up
 from buffetstore.testing.gcs import Fault, GCSServer
 
 CHUNK = 256 * 1024
@@ -317,3 +318,76 @@ def test_urls_that_are_none(url):
 def test_a_url():
     assert GCSStore.from_url("gs://lake", max_connections=7).url == "gs://lake"
     assert GCSStore.from_url("gs://lake/").url == "gs://lake"
+
+
+async def test_many_downloads_that_are_cancelled_leave_nothing_behind(server, bucket):
+    """200 downloads over 50 connections, cancelled wherever they are: no task and no connection is left."""
+    async with open_store(f"gs://{bucket}", api_root=server.url) as store:
+        await store.put("large", bytes(3_000_000))
+
+        async def stream():
+            async with await store.get("large") as result:
+                return sum([len(chunk) async for chunk in result])
+
+        async def into():
+            return await (await store.get("large")).readinto(memoryview(bytearray(3_000_000)))
+
+        everything = asyncio.all_tasks()
+        for steps in (1, 10, 100, 300):
+            tasks = [asyncio.create_task(call()) for call in (stream, into) * 100]
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            assert steps == 1 or 0 < pool_stats(store).in_use <= 50
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert (pool_stats(store).in_use, pool_stats(store).waiting) == (0, 0)
+            assert asyncio.all_tasks() == everything
+        assert await asyncio.gather(*(call() for call in (stream, into) * 10)) == [3_000_000] * 20
+        assert pool_stats(store).in_use == 0
+
+
+async def test_connections_are_opened_ahead(server, bucket):
+    async with open_store(f"gs://{bucket}/prefix", api_root=server.url, token="t") as store:
+        await warm_up(store, 5)
+        assert (pool_stats(store).in_use, pool_stats(store).idle) == (0, 5)
+
+
+async def test_an_upload_may_take_long_but_not_be_silent(server, bucket):
+    """A large body whose bytes nobody takes fails after the idle time; there is no least speed."""
+    async with GCSStore(bucket, api_root=server.url, timeout_seconds=0.3) as store:
+        server.faults.add(Fault("stall", operation="objects.insert"))
+        with pytest.raises(UnavailableError) as failure:
+            await store.put("k", bytes(3_000_000))
+        assert failure.value.ambiguous
+        await store.put("k", bytes(3_000_000))
+
+
+async def test_the_checksum_comes_with_the_object(store):
+    meta = await store.put("k", b"123456789")
+    assert meta.checksum == Checksum("crc32c", "4waSgw==")
+    async with await store.get("k") as result:
+        assert result.meta.checksum == meta.checksum
+    async with await store.get("k", range=ByteRange(0, 2)) as result:
+        assert result.meta.checksum == meta.checksum
+    assert (await head(store, "k")).checksum == meta.checksum
+    assert [each.checksum async for each in store.list_objects()] == [meta.checksum]
+    assert (await store.copy("k", "to")).checksum == meta.checksum
+
+
+async def test_an_error_may_come_zipped():
+    """Whoever asks for objects as they are stored gets errors zipped, too."""
+
+    async def refuse(request):
+        body = b"<Error><Code>SlowDown</Code><Message>slow down, please</Message></Error>"
+        return web.Response(status=403, body=gzip.compress(body), headers={"Content-Encoding": "gzip"})
+
+    runner = web.ServerRunner(web.Server(refuse))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with GCSStore("b", api_root=f"http://127.0.0.1:{runner.addresses[0][1]}") as store:
+        with pytest.raises(RateLimitedError, match="slow down, please"):
+            await store.get("k")
+        with pytest.raises(RateLimitedError, match="slow down, please"):
+            await store.put("k", b"")
+    await runner.cleanup()
