@@ -11,6 +11,7 @@
     │   ├── InvalidQueryError
     │   ├── UnknownDataTypeError
     │   ├── UnknownSchemaVersionError
+    │   ├── IdempotencyKeyReusedError
     │   ├── MappingError
     │   └── SchemaValidationError                  `.result` has the rows and rules
     ├── NotFoundError (FileNotFoundError)          it is not there
@@ -129,6 +130,12 @@ class UnknownSchemaVersionError(InvalidInputError):
     """The data type has no such schema version."""
 
     code = "unknown_schema_version"
+
+
+class IdempotencyKeyReusedError(InvalidInputError):
+    """Under this idempotency key other rows were written; nothing was done."""
+
+    code = "idempotency_key_reused"
 
 
 class MappingError(InvalidInputError):

@@ -16,6 +16,7 @@ from buffetstore.expressions.nodes import (
     evaluate,
 )
 from buffetstore.expressions.pruning import Bounds, may_match
+from buffetstore.expressions.rendering import render
 
 __all__ = [
     "ALWAYS",
@@ -34,4 +35,5 @@ __all__ = [
     "filter_rows",
     "mask",
     "may_match",
+    "render",
 ]

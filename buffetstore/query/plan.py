@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from buffetstore.expressions import And, Column, Comparison, Expression, IsIn, IsNull, Or
+from buffetstore.expressions import Expression, render
 from buffetstore.query.rules import NEVER
 
 if TYPE_CHECKING:
@@ -74,25 +74,3 @@ class QueryPlan:
         if self.rules:
             steps.append(f"(simplified by: {', '.join(self.rules)})")
         return "\n".join(steps)
-
-
-def render(expression: Expression) -> str:
-    """Return the expression as people write it."""
-    match expression:
-        case Comparison(column, op, value):
-            return f"{column} {op} {value.name if isinstance(value, Column) else value!r}"
-        case IsIn(column, values):
-            shown = ", ".join(map(repr, values[:10])) + (f", ... ({len(values)})" if len(values) > 10 else "")
-            return f"{column} in ({shown})"
-        case IsNull(column):
-            return f"{column} is null"
-        case And(parts):
-            return " and ".join(map(_inner, parts)) if parts else "all rows"
-        case Or(parts):
-            return " or ".join(map(_inner, parts)) if parts else "no row"
-        case _:
-            return f"not {_inner(expression.part)}"
-
-
-def _inner(expression: Expression) -> str:
-    return f"({render(expression)})" if isinstance(expression, And | Or) else render(expression)

@@ -223,6 +223,7 @@ class CommitInfo:
     engine: str | None = None
     user_metadata: str | None = None
     in_commit_timestamp: int | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> CommitInfo:
@@ -237,6 +238,7 @@ class CommitInfo:
             body.get("engineInfo"),
             body.get("userMetadata"),
             body.get("inCommitTimestamp"),
+            body.get("operationMetrics") or {},
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -250,6 +252,8 @@ class CommitInfo:
             "engineInfo": self.engine,
             "userMetadata": self.user_metadata,
             "txnId": self.commit_id,
+            # Delta's own writers have them as texts.
+            "operationMetrics": {name: str(count) for name, count in self.metrics.items()} or None,
         }
         return {"commitInfo": {name: value for name, value in body.items() if value is not None}}
 

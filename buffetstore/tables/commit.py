@@ -7,6 +7,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import TYPE_CHECKING, NoReturn
 
 from buffetstore.errors import (
@@ -22,7 +23,8 @@ from buffetstore.objects.base import CREATE, Attributes
 from buffetstore.resilience.concurrency import unhurried
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import CommitInfo, write_actions
-from buffetstore.tables.conflicts import Proposal, conflict, has_done, outgrown
+from buffetstore.tables.conflicts import Proposal, conflict, outgrown
+from buffetstore.tables.idempotency import already_done
 from buffetstore.tables.log import Entry, commit_key, join, parse_entry, read_entry
 from buffetstore.tables.snapshot import Snapshot, advance
 
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-ENGINE = "buffetstore"
+ENGINE = f"buffetstore/{metadata.version('buffetstore')}"
 _JSON = Attributes(content_type="application/json")
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 
@@ -70,12 +72,15 @@ class Committer:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
 
-    async def commit(self, head: Snapshot, proposal: Proposal, seen: Snapshot) -> Committed:
+    async def commit(
+        self, head: Snapshot, proposal: Proposal, seen: Snapshot, *, keep_on_conflict: bool = False
+    ) -> Committed:
         """Commit `proposal`, which was made on `seen`, at the first free version after `head`.
 
-        Only a blind append may have been made on an older version than `head`.
+        Only what reads no other rows than those of the files it replaces may have been made on an older version.
 
-        The data files that it adds are deleted when it certainly was not and will not be committed.
+        The data files that it adds are deleted when it certainly was not and will not be committed; with
+        `keep_on_conflict` not after a conflict.
 
         Raises
         ------
@@ -86,7 +91,7 @@ class Committer:
         """
         with observed(self.hook, "table.commit", self.path) as counts:
             counts["files"] = len(proposal.adds)
-            return await self._rebase(head, proposal, seen, counts)
+            return await self._rebase(head, proposal, seen, counts, keep_on_conflict=keep_on_conflict)
 
     async def create(self, proposal: Proposal) -> Entry:
         """Commit version 0.
@@ -110,7 +115,9 @@ class Committer:
             with suppress(StorageError):
                 await unhurried(self.store.delete(keys))
 
-    async def _rebase(self, head: Snapshot, proposal: Proposal, seen: Snapshot, counts: dict[str, int]) -> Committed:
+    async def _rebase(
+        self, head: Snapshot, proposal: Proposal, seen: Snapshot, counts: dict[str, int], *, keep_on_conflict: bool
+    ) -> Committed:
         commit_id = str(uuid.uuid4())
         reason = outgrown(proposal, seen, head)
         certain = True  # that nothing of ours is in the log, nor on its way there
@@ -118,24 +125,24 @@ class Committer:
             for _ in range(self.attempts):
                 if reason is not None:
                     self._lose(proposal, f"was overtaken by version {head.version}: {reason}")
-                if has_done(head, proposal.txn):
+                if _is_done(head, proposal):
                     await self.discard(proposal)
                     return Committed(head, done_before=True)
-                counts["version"] = version = head.version + 1
+                counts["version"] = number = head.version + 1
                 info = self._info(proposal, head.version, commit_id)
                 body = await in_thread(write_actions, (info, *proposal.actions()))
                 certain = False
-                winner = await self._attempt(version, body, commit_id, proposal)
+                winner = await self._attempt(number, body, commit_id, proposal)
                 if winner is None:
-                    return Committed(await in_thread(_follow, head, body, version))
+                    return Committed(await in_thread(_follow, head, body, number))
                 certain = True
-                self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": version}))
+                self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": number}))
                 head = await in_thread(advance, head, [winner])
-                reason = None if has_done(head, proposal.txn) else await in_thread(conflict, proposal, seen, [winner])
+                reason = None if _is_done(head, proposal) else await in_thread(conflict, proposal, seen, [winner])
             self._lose(proposal, f"was overtaken {self.attempts} times, last by version {head.version}")
-        except BaseException:
+        except BaseException as error:
             # Files are deleted only when others are known to hold every version that was tried.
-            if certain:
+            if certain and not (keep_on_conflict and isinstance(error, CommitConflictError)):
                 await self.discard(proposal)
             raise
 
@@ -154,6 +161,7 @@ class Committer:
             blind_append=proposal.blind and bool(proposal.adds),
             engine=ENGINE,
             user_metadata=proposal.user_metadata,
+            metrics=proposal.metrics,
         )
 
     async def _attempt(
@@ -221,6 +229,11 @@ class Committer:
             version=version,
             commit_id=commit_id,
         )
+
+
+def _is_done(head: Snapshot, proposal: Proposal) -> bool:
+    # Of a group some may be done and others not: whoever made it finds out.
+    return proposal.writes == 1 and already_done(head.txns, proposal.txns)
 
 
 def _follow(head: Snapshot, body: bytes, version: int) -> Snapshot:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from buffetstore.tables.file_table import from_actions
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.schema import schema_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from buffetstore.expressions import Expression
     from buffetstore.tables.actions import Action, AddFile, Metadata, RemoveFile, Txn
@@ -29,6 +32,12 @@ class Proposal:
     reads:
         Rows that satisfy this were read: a file added meanwhile that may hold such a row is a conflict. None means
         that nothing was read (a blind append).
+    txns:
+        What makes the write known, so that it lands once.
+    metrics:
+        What `commitInfo` says was done: Delta's words for it.
+    writes:
+        How many appends these are; more than one where they are committed as a group.
     """
 
     operation: str
@@ -36,9 +45,11 @@ class Proposal:
     removes: tuple[RemoveFile, ...] = ()
     metadata: Metadata | None = None
     first_actions: tuple[Action, ...] = ()
-    txn: Txn | None = None
+    txns: tuple[Txn, ...] = ()
     reads: Expression | None = None
     user_metadata: str | None = None
+    metrics: Mapping[str, int] = field(default_factory=dict)
+    writes: int = 1
 
     @property
     def blind(self) -> bool:
@@ -48,8 +59,7 @@ class Proposal:
     def actions(self) -> tuple[Action, ...]:
         """Return what goes into the log beside `commitInfo`."""
         metadata = (self.metadata,) if self.metadata is not None else ()
-        txn = (self.txn,) if self.txn is not None else ()
-        return (*self.first_actions, *metadata, *txn, *self.removes, *self.adds)
+        return (*self.first_actions, *metadata, *self.txns, *self.removes, *self.adds)
 
 
 def conflict(proposal: Proposal, seen: Snapshot, winners: Sequence[Entry]) -> str | None:
@@ -57,18 +67,23 @@ def conflict(proposal: Proposal, seen: Snapshot, winners: Sequence[Entry]) -> st
     return next((reason for winner in winners if (reason := _conflict(proposal, seen, winner)) is not None), None)
 
 
-def has_done(snapshot: Snapshot, txn: Txn | None) -> bool:
-    """Return whether the same application's write of this or a later version is in the table already."""
-    held = snapshot.txns.get(txn.app_id) if txn is not None else None
-    return held is not None and txn is not None and held.version >= txn.version
-
-
 def outgrown(proposal: Proposal, seen: Snapshot, head: Snapshot) -> str | None:
-    """Return why a blind append made on `seen` does not belong in the later `head`; None when it does."""
+    """Return why a proposal made on `seen` does not belong in the later `head`; None when it does.
+
+    It is for proposals that read no rows but those of the files that they replace.
+    """
+    if head is seen:
+        return None
     if head.protocol != seen.protocol:
         return "the protocol was changed"
     if head.metadata != seen.metadata and not (proposal.blind and _still_fits(seen, head.metadata)):
         return "the table's metadata was changed"
+    if proposal.removes:
+        replaced = pa.array([remove.path for remove in proposal.removes], pa.string())
+        living = pc.is_in(replaced, value_set=head.files["path"].combine_chunks())
+        if not pc.all(living).as_py():
+            gone = replaced.filter(pc.invert(living))[0].as_py()
+            return f"data file {gone!r}, which was read, has been removed"
     return None
 
 
@@ -77,8 +92,9 @@ def _conflict(proposal: Proposal, seen: Snapshot, winner: Entry) -> str | None:
         return "the protocol was changed"
     if winner.metadata is not None and not (proposal.blind and _still_fits(seen, winner.metadata)):
         return "the table's metadata was changed"
-    if proposal.txn is not None and any(held.app_id == proposal.txn.app_id for held in winner.txns):
-        return f"application {proposal.txn.app_id!r} committed something else"
+    ours_too = {txn.app_id for txn in proposal.txns} & {txn.app_id for txn in winner.txns}
+    if ours_too:
+        return f"application {min(ours_too)!r} committed something else"
     ours = {remove.path for remove in proposal.removes}
     both = next((remove.path for remove in winner.removes if remove.path in ours), None)
     if both is not None:

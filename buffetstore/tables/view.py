@@ -25,7 +25,7 @@ class TableView:
 
     def __init__(self, store: ObjectStore, snapshot: Snapshot, formatter: ParquetFormatter) -> None:
         self._store = store
-        self._snapshot = snapshot
+        self._pinned_snapshot = snapshot
         self._formatter = formatter
 
     @property
@@ -36,31 +36,31 @@ class TableView:
     @property
     def path(self) -> str:
         """The table's key prefix in its store."""
-        return self._snapshot.path
+        return self.snapshot.path
 
     @property
     def snapshot(self) -> Snapshot:
         """The version that is read; it changes with `refresh` and with every write through this object."""
-        return self._snapshot
+        return self._pinned_snapshot
 
     @property
     def version(self) -> int:
         """The version of the snapshot."""
-        return self._snapshot.version
+        return self.snapshot.version
 
     @property
     def schema(self) -> pa.Schema:
         """The columns."""
-        return self._snapshot.schema
+        return self.snapshot.schema
 
     @property
     def metadata(self) -> Metadata:
         """Name, id, partition columns and configuration."""
-        return self._snapshot.metadata
+        return self.snapshot.metadata
 
     def files(self, predicate: Expression | None = None) -> pa.Table:
         """Return the data files, with a predicate those that may hold a row that satisfies it."""
-        files = self._snapshot.files
+        files = self.snapshot.files
         return files if predicate is None else prune(files, predicate)
 
     async def to_arrow(self, columns: Sequence[str] | None = None, predicate: Expression | None = None) -> pa.Table:
@@ -71,7 +71,7 @@ class TableView:
         self, columns: Sequence[str] | None = None, predicate: Expression | None = None
     ) -> AsyncIterator[pa.RecordBatch]:
         """Yield the rows that satisfy the predicate; memory holds the files that are in flight, not the table."""
-        snapshot, files = self._snapshot, self.files_for(columns, predicate)
+        snapshot, files = self.snapshot, self.files_for(columns, predicate)
         async for table in self._read(snapshot, files, columns, predicate, None):
             for batch in table.to_batches():
                 yield batch
@@ -85,7 +85,7 @@ class TableView:
         fetch: Fetch | None = None,
     ) -> pa.Table:
         """Return the rows of `files`, which are some of `self.files()`, in their order."""
-        snapshot = self._snapshot
+        snapshot = self.snapshot
         tables = [table async for table in self._read(snapshot, files, columns, predicate, fetch)]
         if not projected(snapshot, columns).names:  # tables without columns lose their rows when joined
             return pa.table({"": pa.nulls(sum(table.num_rows for table in tables))}).select([])
@@ -93,7 +93,7 @@ class TableView:
 
     def files_for(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
         """Return the files to read for a question, whose columns are checked."""
-        check_columns(self._snapshot, columns, predicate)
+        check_columns(self.snapshot, columns, predicate)
         return self.files(predicate)
 
     def _read(

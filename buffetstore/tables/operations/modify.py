@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
-from buffetstore.expressions import ALWAYS, mask
+from buffetstore.errors import InvalidInputError
+from buffetstore.expressions import ALWAYS, mask, render
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.operations.upsert import check_key, key_range, plan_upsert
-from buffetstore.tables.operations.write import Writer, removals
+from buffetstore.tables.operations.write import Writer, removals, written
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns
 from buffetstore.tables.results import CommitResult, DeleteResult, UpsertResult
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from buffetstore.expressions import Expression
+    from buffetstore.tables.actions import AddFile
     from buffetstore.tables.files import DataPart, Layout
     from buffetstore.tables.snapshot import Snapshot
 
@@ -54,7 +56,13 @@ async def upsert_rows(
     adds = await writer.write_parts(snapshot, parts)
     gone = removals([files[at] for at in plan.rewritten])
     done = UpsertResult(snapshot.version, plan.inserted, plan.updated, plan.unchanged, adds, len(gone))
-    return Proposal("MERGE", adds, gone, reads=reads), done
+    metrics = {
+        "numTargetRowsInserted": plan.inserted,
+        "numTargetRowsUpdated": plan.updated,
+        "numTargetFilesAdded": len(adds),
+        "numTargetFilesRemoved": len(gone),
+    }
+    return Proposal("MERGE", adds, gone, reads=reads, metrics=metrics), done
 
 
 async def delete_rows(
@@ -79,20 +87,32 @@ async def delete_rows(
         return None, DeleteResult(snapshot.version, 0)
     adds = await writer.write_parts(snapshot, parts)
     # Rows that were acknowledged before this commit are to be deleted too, though this snapshot did not show them.
-    return Proposal("DELETE", adds, removals(gone), reads=predicate), DeleteResult(
-        snapshot.version, deleted, adds, len(gone)
-    )
+    metrics = {"numDeletedRows": deleted, "numAddedFiles": len(adds), "numRemovedFiles": len(gone)}
+    proposal = Proposal("DELETE", adds, removals(gone), reads=predicate, metrics=metrics)
+    return proposal, DeleteResult(snapshot.version, deleted, adds, len(gone))
 
 
 async def overwrite_rows(
-    writer: Writer, snapshot: Snapshot, rows: pa.Table, layout: Layout
+    writer: Writer, snapshot: Snapshot, rows: pa.Table, layout: Layout, predicate: Expression | None = None
 ) -> tuple[Proposal | None, CommitResult]:
-    """Write the files of an overwrite; all the files of the snapshot go."""
-    gone = removals(file_rows(snapshot.files))
+    """Write the files of an overwrite; what the predicate leaves of the snapshot's files stays."""
+    kept: tuple[AddFile, ...] = ()
+    reads: Expression = ALWAYS
+    if predicate is None:
+        gone = removals(file_rows(snapshot.files))
+    else:
+        check_columns(snapshot, None, predicate)
+        outside = (await in_thread(_others, rows, predicate)).num_rows
+        if outside:
+            raise InvalidInputError(f"{outside} of the rows are not among those that {render(predicate)} replaces")
+        deletion, _ = await delete_rows(writer, snapshot, predicate)
+        kept, gone = (deletion.adds, deletion.removes) if deletion is not None else ((), ())
+        reads = predicate
     if not gone and not rows.num_rows:
         return None, CommitResult(snapshot.version, (), 0)
     adds = await writer.write(snapshot, rows, layout)
-    return Proposal("WRITE", adds, gone, reads=ALWAYS), CommitResult(snapshot.version, adds, rows.num_rows)
+    proposal = Proposal("WRITE", (*kept, *adds), gone, reads=reads, metrics=written(adds, rows.num_rows))
+    return proposal, CommitResult(snapshot.version, adds, rows.num_rows)
 
 
 def _others(table: pa.Table, predicate: Expression) -> pa.Table:

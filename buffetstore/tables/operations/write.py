@@ -1,4 +1,4 @@
-"""What every operation that writes needs: the store, the format, the committer."""
+"""What every operation that writes needs: the store and the format."""
 
 from __future__ import annotations
 
@@ -20,18 +20,16 @@ if TYPE_CHECKING:
     from buffetstore.formats.parquet import ParquetFormatter
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.actions import AddFile, RemoveFile
-    from buffetstore.tables.commit import Committer
     from buffetstore.tables.files import Layout
     from buffetstore.tables.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Writes data files of one table and commits them."""
+    """Writes and reads data files of one table."""
 
     store: ObjectStore
     formatter: ParquetFormatter
-    committer: Committer
 
     async def write(self, snapshot: Snapshot, rows: pa.Table, layout: Layout) -> tuple[AddFile, ...]:
         """Lay the rows out and write the files; nothing refers to them yet."""
@@ -62,6 +60,11 @@ class Writer:
     ) -> AsyncIterator[pa.Table]:
         """Yield the rows of each file, in order."""
         return read_tables(self.store, snapshot, files, formatter=self.formatter, columns=columns, predicate=predicate)
+
+
+def written(adds: Sequence[AddFile], rows: int) -> dict[str, int]:
+    """Return Delta's metrics of an append."""
+    return {"numFiles": len(adds), "numOutputRows": rows, "numOutputBytes": sum(add.size for add in adds)}
 
 
 def removals(files: Sequence[Mapping[str, Any]]) -> tuple[RemoveFile, ...]:

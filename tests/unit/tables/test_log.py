@@ -15,6 +15,8 @@ from buffetstore.objects.helpers import get_bytes, list_all
 from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.tables import AddFile, DeltaTable, Metadata, Protocol, RemoveFile, Txn
 from buffetstore.tables.actions import CommitInfo, decode_path, encode_path, read_action, write_actions
+from buffetstore.tables.commit import Committer
+from buffetstore.tables.head import Head
 from buffetstore.tables.log import commit_key
 from buffetstore.tables.schema import canonical_schema, schema_from_json, schema_to_json
 from buffetstore.testing import CountingStore
@@ -117,7 +119,7 @@ async def test_an_entry_cut_off_in_a_line_is_seen(table, store) -> None:
     with pytest.raises(CorruptLogError, match="version 4 of table 't'"):
         await DeltaTable.open(store, "t")
     reader = await DeltaTable.open(store, "t", version=3)
-    writer = DeltaTable(store, reader.snapshot, formatter=table._formatter, hook=lambda _: None)
+    writer = DeltaTable(Head(Committer(store, "t"), reader.snapshot), table._formatter, pinned=False)
     with pytest.raises(CorruptLogError, match="version 4 of table 't'"):
         await writer.append(pa.table({"k": [9]}))
     with pytest.raises(CorruptLogError, match="version 4 of table 't'"):

@@ -1,0 +1,88 @@
+"""The newest version of a table that this process knows, and the one place that moves it on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from typing import TYPE_CHECKING
+
+from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.load import load, newer_entries
+from buffetstore.tables.snapshot import advance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from buffetstore.tables.commit import Committed, Committer
+    from buffetstore.tables.conflicts import Proposal
+    from buffetstore.tables.log import Entry
+    from buffetstore.tables.snapshot import Snapshot
+
+# Entries can be cleaned up by others while a process sleeps: an older snapshot is not trusted to be followed by N + 1.
+MAX_SNAPSHOT_AGE_SECONDS = 3600.0
+
+
+class MixedWritersWarning(UserWarning):
+    """Spark writes to the same table on S3: its log store there checks nothing, so that commits can be lost."""
+
+
+class Head:
+    """One table's newest snapshot. All but `snapshot` is used with `lock` held.
+
+    Parameters
+    ----------
+    clock:
+        Wall-clock seconds: what bounds the age of a snapshot is the clock of whoever cleans the log.
+    """
+
+    def __init__(self, committer: Committer, snapshot: Snapshot, *, clock: Callable[[], float] = time.time) -> None:
+        self.committer = committer
+        self.snapshot = snapshot
+        self.lock = asyncio.Lock()
+        self._clock = clock
+        self._checked = clock()
+        self._warned = False
+
+    async def refresh(self) -> Snapshot:
+        """Come to the newest version: one request where there is none newer."""
+        store, path = self.committer.store, self.committer.path
+        if self._clock() - self._checked > MAX_SNAPSHOT_AGE_SECONDS:
+            self.snapshot = await load(store, path)
+        else:
+            entries = await newer_entries(store, path, self.snapshot.version)
+            self._look_for_spark(entries)
+            self.snapshot = await in_thread(advance, self.snapshot, entries)
+        self._checked = self._clock()
+        return self.snapshot
+
+    async def current(self) -> Snapshot:
+        """Return the snapshot, read anew where it is too old for `version + 1` to be the next entry surely."""
+        aged = self._clock() - self._checked > MAX_SNAPSHOT_AGE_SECONDS
+        return await self.refresh() if aged else self.snapshot
+
+    async def commit(
+        self, head: Snapshot, proposal: Proposal, seen: Snapshot | None = None, *, keep_on_conflict: bool = False
+    ) -> Committed:
+        """Commit on `head`; `seen` is what the proposal was made on, where that is older.
+
+        The proposal's files are deleted when it certainly is not committed; with `keep_on_conflict` not after a
+        conflict, since the caller tries them otherwise.
+        """
+        committed = await self.committer.commit(head, proposal, seen or head, keep_on_conflict=keep_on_conflict)
+        self.snapshot, self._checked = committed.snapshot, self._clock()
+        return committed
+
+    def _look_for_spark(self, entries: Sequence[Entry]) -> None:
+        if self._warned or not self.committer.store.url.startswith(("s3://", "s3a://")):
+            return
+        engines = (entry.info.engine for entry in entries if entry.info is not None and entry.info.engine)
+        spark = next((engine for engine in engines if "spark" in engine.lower()), None)
+        if spark is not None:
+            self._warned = True
+            warnings.warn(
+                f"{spark} writes to {self.committer.path!r} in {self.committer.store.url}: its log store for S3 has no "
+                "conditional writes, so that its commits and ours can replace each other; let one of them write",
+                MixedWritersWarning,
+                stacklevel=2,
+            )
