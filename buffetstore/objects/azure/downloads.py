@@ -6,6 +6,8 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from buffetstore.errors import (
     ChecksumMismatchError,
     InvalidRangeError,
@@ -21,8 +23,6 @@ from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
-
-    import aiohttp
 
     from buffetstore.objects.azure.client import AzureClient
     from buffetstore.objects.azure.wire import Received
@@ -122,7 +122,7 @@ async def _chunks(response: aiohttp.ClientResponse, told: Received, call: Call) 
     done, length = 0, told.span[1] - told.span[0]
     try:
         with mapped(call):
-            async for chunk in response.content.iter_any():
+            async for chunk in _received(response):
                 done += len(chunk)
                 if running is not None and len(chunk) <= INLINE_BYTES:
                     running.update(chunk)
@@ -135,6 +135,18 @@ async def _chunks(response: aiohttp.ClientResponse, told: Received, call: Call) 
         raise UnavailableError(f"{call.where}: {done} of {length} bytes came", key=call.key)
     if running is not None and base64.b64encode(running.digest()).decode() != told.md5:
         raise ChecksumMismatchError(f"{call.where}: the bytes do not have the MD5 {told.md5}", key=call.key)
+
+
+async def _received(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in response.content.iter_any():
+            yield chunk
+    except (aiohttp.ClientError, OSError):
+        # aiohttp tells of the break before it hands out what had come, which would then be sent a second time.
+        rest = response.content._read_nowait(-1)  # noqa: SLF001 - has no public name; a test counts the bytes
+        if rest:
+            yield rest
+        raise
 
 
 async def nothing() -> AsyncIterator[Data]:

@@ -119,7 +119,7 @@ def refused(call: Call, refusal: Refusal) -> StorageError:
         return UnavailableError(f"{said}: the source was replaced while it was copied", key=key)
     if code in NOT_DONE:
         return UnavailableError(said, key=key)
-    if code == "Md5Mismatch":
+    if code == "Md5Mismatch" or "contentMD5 doesn't match" in refusal.body:  # the second is said by Azurite
         return ChecksumMismatchError(said, key=key)
     if code in NOT_HERE:
         return UnsupportedOperationError(f"{said}: move the blob to an online tier first", key=key)
@@ -163,8 +163,10 @@ def _by_status(call: Call, refusal: Refusal, said: str) -> StorageError:
 
 
 def _unanswered(call: Call, error: Exception) -> StorageError:
-    # aiohttp's own texts name hosts at most; the URL, which may carry a signature, is not repeated.
     said = f"{call.where}: {type(error).__name__}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # Its text has the URL, which may carry a signature; other errors name hosts at most.
+        return UnavailableError(f"{said}: {error.message}", key=call.key, ambiguous=call.write)
     if isinstance(error, aiohttp.InvalidURL):
         return ConfigurationError(f"{said}: the endpoint is not a URL that can be asked")
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):

@@ -53,6 +53,8 @@ class AzureOptions:
         The scope that new objects are encrypted with.
     page_size:
         Objects asked for in one page of a listing, at most 5000.
+    part_bytes:
+        Size of the blocks of large uploads, of which an object has at most 50 000; four are held in memory.
 
     Raises
     ------
@@ -71,6 +73,7 @@ class AzureOptions:
     connect_timeout_seconds: float = 5.0
     encryption_scope: str | None = None
     page_size: int = 5000
+    part_bytes: int = 8 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for name in ("account_key", "sas_token", "connection_string"):
@@ -109,7 +112,7 @@ def located(url: str, options: AzureOptions) -> tuple[Place, AzureOptions]:
     scheme, _, rest = url.partition("://")
     container, _, host = rest.rstrip("/").partition("@")
     if scheme not in _SCHEMES or not _CONTAINER.fullmatch(container) or re.search(r"[/?#:@]", host):
-        shown = f"{scheme}://{container}" if ":" not in container else f"{scheme}://..."
+        shown = f"{scheme}://{re.split('[:?]', container)[0]}"  # what follows may be a secret
         raise ConfigurationError(
             f"{shown!r}: write az://container or abfss://container@account.dfs.core.windows.net; "
             "a container's name is 3 to 63 lower case letters, digits and single hyphens"
@@ -189,6 +192,8 @@ def _number_faults(options: AzureOptions) -> list[str]:
     wrong = [
         f"{name} is {getattr(options, name)}: it must be positive" for name in names if not getattr(options, name) > 0
     ]
+    if not 64 * 1024 <= options.part_bytes <= 4000 * 1024 * 1024:
+        wrong.append(f"part_bytes is {options.part_bytes}: it is 64 KiB to 4000 MiB")
     if not 1 <= options.page_size <= 5000:
         wrong.append(f"page_size is {options.page_size}: it is 1 to 5000")
     return wrong

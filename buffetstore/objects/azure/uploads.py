@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from buffetstore.objects.azure.client import AzureClient
     from buffetstore.objects.base import Attributes, Data, ObjectMeta, PutMode
 
-PART_BYTES = 8 * 1024 * 1024
 PARALLEL_PARTS = 4
 MOST_PARTS = 50_000
 
@@ -45,6 +44,7 @@ class Writer:
     def __init__(self, client: AzureClient) -> None:
         self._client = client
         scope = client.options.encryption_scope
+        self.part_bytes = client.options.part_bytes
         self._encrypted = {} if scope is None else {"x-ms-encryption-scope": scope}
 
     async def put(self, key: str, data: Data, mode: PutMode, attributes: Attributes) -> ObjectMeta:
@@ -112,6 +112,7 @@ class BlockUpload(Upload):
         policy: RetryPolicy = PART_POLICY,
     ) -> None:
         self._writer = writer
+        self._part_bytes = writer.part_bytes
         self._key = key
         self._mode = mode
         self._attributes = attributes
@@ -128,24 +129,24 @@ class BlockUpload(Upload):
 
     async def write(self, data: Data) -> None:
         self._check_open()
-        if len(self._buffer) + len(data) < PARALLEL_PARTS * PART_BYTES:
+        if len(self._buffer) + len(data) < PARALLEL_PARTS * self._part_bytes:
             self._buffer += data
             return
         view = memoryview(data).cast("B")
         # Only what fills the begun part is copied: the interpreter stands still while bytes are.
-        missing = -len(self._buffer) % PART_BYTES
+        missing = -len(self._buffer) % self._part_bytes
         begun = await in_thread(b"".join, [self._buffer, view[:missing]])
-        end = missing + (len(view) - missing) // PART_BYTES * PART_BYTES
-        await self._send(_parts(begun) + _parts(view[missing:end]))
+        end = missing + (len(view) - missing) // self._part_bytes * self._part_bytes
+        await self._send(self._parts(begun) + self._parts(view[missing:end]))
         self._buffer = bytearray(view[end:])
 
     async def complete(self) -> ObjectMeta:
         self._check_open()
-        if not self._staged and len(self._buffer) <= PART_BYTES:
+        if not self._staged and len(self._buffer) <= self._part_bytes:
             meta = await self._writer.put(self._key, await owned(self._buffer), self._mode, self._attributes)
         else:
             if self._buffer:
-                await self._send(_parts(await owned(self._buffer)))
+                await self._send(self._parts(await owned(self._buffer)))
                 self._buffer = bytearray()
             meta = await self._commit()
         self._over = True
@@ -160,7 +161,7 @@ class BlockUpload(Upload):
         first = len(self._staged)
         if first + len(parts) > MOST_PARTS:
             raise UnsupportedOperationError(
-                f"{self._key!r} has more than {MOST_PARTS} blocks of {PART_BYTES} bytes: write several objects",
+                f"{self._key!r} has more than {MOST_PARTS} blocks of {self._part_bytes} bytes: write several objects",
                 key=self._key,
             )
         running = self._md5.copy()
@@ -214,6 +215,10 @@ class BlockUpload(Upload):
     def _block_id(self, number: int) -> str:
         return base64.b64encode(f"{self._writer_id}-{number:08}".encode()).decode()
 
+    def _parts(self, data: Data) -> list[memoryview]:
+        view = memoryview(data)
+        return [view[at : at + self._part_bytes] for at in range(0, len(view), self._part_bytes)]
+
     def _check_open(self) -> None:
         if self._over:
             raise UnsupportedOperationError(f"the upload of {self._key!r} is over: start a new one", key=self._key)
@@ -224,8 +229,3 @@ async def owned(data: Data) -> bytes:
     if isinstance(data, bytes):
         return data
     return bytes(data) if len(data) <= INLINE_BYTES else await in_thread(bytes, data)
-
-
-def _parts(data: Data) -> list[memoryview]:
-    view = memoryview(data)
-    return [view[at : at + PART_BYTES] for at in range(0, len(view), PART_BYTES)]
