@@ -256,7 +256,7 @@ class _Exchange:
     async def _refuse(self, request: Message, fault: Fault) -> bool:
         """Let the fault strike a request that the service never sees."""
         if fault.kind == "status":
-            return await self._answer(request, plain_answer(fault.status, "A scripted fault.", fault.retry_after))
+            return await self._answer(request, self._failed(fault))
         self._log(0, len(request.body), 0)
         if fault.kind == "stall":
             await self._proxy.stall(self._reader, fault.seconds)
@@ -266,7 +266,7 @@ class _Exchange:
     async def _spoil(self, request: Message, answer: Message, fault: Fault) -> bool:
         """Let the fault strike the answer."""
         if fault.kind == "status":
-            answer = plain_answer(fault.status, "A scripted fault.", fault.retry_after)
+            answer = self._failed(fault)
         if fault.kind == "delay":
             await asyncio.sleep(fault.seconds)
         if fault.kind == "flip":
@@ -299,6 +299,12 @@ class _Exchange:
             await self._proxy.forward_part(head, bytes(part))
         reset(self._writer)
         return False
+
+    def _failed(self, fault: Fault) -> Message:
+        answer = plain_answer(fault.status, "A scripted fault.", fault.retry_after)
+        if self._method == "HEAD":
+            answer.body, answer.framing = b"", "none"
+        return answer
 
     async def _answer(self, request: Message, answer: Message) -> bool:
         # Noted first: the client may look at the log as soon as it has the answer.

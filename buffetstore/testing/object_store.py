@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from buffetstore.testing.object_store_edges import EdgeCases
 from buffetstore.testing.object_store_listing import ListingCases
 from buffetstore.testing.object_store_reads import ReadCases
 from buffetstore.testing.object_store_uploads import UploadCases
+from buffetstore.testing.object_store_versions import SignedURLCases, VersionCases
 from buffetstore.testing.object_store_writes import WriteCases
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.asyncio
-class ObjectStoreContract(ReadCases, WriteCases, UploadCases, ListingCases):
+class ObjectStoreContract(ReadCases, WriteCases, UploadCases, ListingCases, EdgeCases, VersionCases, SignedURLCases):
     """Every rule of the contract. A test whose capability the store lacks skips and names it.
 
     Attributes
@@ -36,6 +38,13 @@ class ObjectStoreContract(ReadCases, WriteCases, UploadCases, ListingCases):
         Objects in the listing tests: let it exceed the server's page, and make that page small.
     nested_names:
         False where `a` and `a/b` cannot both be objects (a folder on disk).
+    upload_headers:
+        What the service wants with a PUT to a signed URL, beside the content type.
+
+    Notes
+    -----
+    Two more fixtures are optional, and their cases skip without them: `versioned_store`, empty, whose bucket keeps
+    versions, and `missing_bucket_store`, whose bucket is not there.
     """
 
     @pytest.fixture

@@ -25,6 +25,11 @@ class TestLocalStore(LocalContract):
         async with LocalStore(tmp_path) as store:
             yield store
 
+    @pytest.fixture
+    async def missing_bucket_store(self, tmp_path):
+        async with LocalStore(tmp_path / "missing") as store:
+            yield store
+
 
 class TestPrefixOverLocal(LocalContract):
     @pytest.fixture

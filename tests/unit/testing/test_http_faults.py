@@ -91,6 +91,11 @@ async def test_a_status_before_and_after(proxy, client, upstream):
         assert (answer.status, upstream.bodies) == (503, [])
     async with client.put(proxy.url, data=b"two") as answer:
         assert (answer.status, answer.headers["Retry-After"], upstream.bodies) == (429, "7", [b"two"])
+    proxy.faults.add(HttpFault("status"))
+    async with client.head(proxy.url) as answer:
+        assert answer.status == 503
+    async with client.put(proxy.url, data=b"three") as answer:
+        assert await answer.read() == b"three"
     assert proxy.connections == 1  # it lives on
 
 
