@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -12,12 +11,9 @@ from urllib.parse import quote, urlsplit
 from pydantic import SecretStr
 
 from buffetstore.errors import (
-    BucketNotFoundError,
     ConfigurationError,
     InvalidInputError,
-    InvalidKeyError,
     InvalidRangeError,
-    NotFoundError,
     PreconditionFailedError,
     UnavailableError,
     UnsupportedOperationError,
@@ -40,19 +36,20 @@ from buffetstore.objects.base import (
 )
 from buffetstore.objects.checksums import checksum
 from buffetstore.objects.keys import checked_key
-from buffetstore.objects.ranges import checked_range, coalesce, cut, resolve_range
+from buffetstore.objects.ranges import checked_range, coalesce, cut
 from buffetstore.objects.s3.connection import S3Connection
 from buffetstore.objects.s3.errors import Call, entry_error, understood
 from buffetstore.objects.s3.listing import Lister
 from buffetstore.objects.s3.options import S3Options
+from buffetstore.objects.s3.reader import Reader
 from buffetstore.objects.s3.signing import query_text
-from buffetstore.objects.s3.transfer import checked, crc32, described, encrypted, quoted, received, stream, written
+from buffetstore.objects.s3.transfer import checked, crc32, described, encrypted, quoted, written
 from buffetstore.objects.s3.upload import Multipart, S3Upload, condition_of
 from buffetstore.objects.s3.xml import deletion, failures_of, fields_of
 from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Sequence
 
     from buffetstore.objects.pool import PoolStats
 
@@ -77,6 +74,7 @@ class S3Store(ObjectStore):
         self._url = f"s3://{bucket}/{self._prefix}".rstrip("/")
         self._options = options if options is not None else S3Options()
         self._connection = S3Connection(bucket, self._url, self._options)
+        self._reader = Reader(self._connection)
         self._lister = Lister(self._connection, self._prefix, self._options.page_size)
 
     @classmethod
@@ -160,10 +158,10 @@ class S3Store(ObjectStore):
         if_match: str | None = None,
         head: bool = False,
     ) -> GetResult:
-        headers = {} if if_match is None else {"if-match": quoted(if_match)}
+        name = self._name(key)
         if head:
-            return GetResult(await self._head(key, headers), _nothing(), range=(0, 0))
-        return await self._open(Call("get_object", self._url, key), range, headers, ())
+            return GetResult(await self._reader.head(key, name, if_match), _nothing(), range=(0, 0))
+        return await self._reader.get(key, name, range, if_match)
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
@@ -221,7 +219,8 @@ class S3Store(ObjectStore):
     async def copy(self, source: str, target: str, *, mode: PutMode = OVERWRITE) -> ObjectMeta:
         self._name(target)
         self._refuse_unkept(mode, target, multipart=True)
-        return await self._copy(await self._head(source, {}), target, mode, "")
+        original = await self._reader.head(source, self._name(source))
+        return await self._copy(original, target, mode, "")
 
     async def signed_url(
         self,
@@ -247,61 +246,17 @@ class S3Store(ObjectStore):
                 yield version
 
     async def get_version(self, key: str, version_id: str, *, range: ByteRange | None = None) -> GetResult:
-        call = Call("get_object_version", self._url, key)
-        with _known_version(key, version_id):
-            return await self._open(call, range, {}, [("versionId", version_id)])
+        return await self._reader.get_version(key, self._name(key), version_id, range)
 
     async def restore_version(self, key: str, version_id: str) -> ObjectMeta:
-        query = [("versionId", version_id)]
-        with _known_version(key, version_id):
-            original = await self._head(key, {}, query)
-        return await self._copy(original, key, OVERWRITE, f"?{query_text(query)}")
+        original = await self._reader.head_version(key, self._name(key), version_id)
+        return await self._copy(original, key, OVERWRITE, f"?{query_text([('versionId', version_id)])}")
 
     async def aclose(self) -> None:
         await self._connection.aclose()
 
     def _name(self, key: str) -> str:
         return checked_key(self._prefix + checked_key(key))
-
-    async def _open(
-        self, call: Call, asked: ByteRange | None, headers: dict[str, str], query: Sequence[tuple[str, str]]
-    ) -> GetResult:
-        key = call.key or ""
-        if asked is None:
-            headers["x-amz-checksum-mode"] = "ENABLED"
-        else:
-            headers["range"] = _range_header(asked, key)
-        response = await self._connection.send(call, "GET", self._name(key), query=query, headers=headers)
-
-        async def aclose() -> None:
-            response.close()  # after the last byte the connection is back in the pool already
-
-        try:
-            with understood(call):
-                meta, sent = received(response.headers, key)
-            wanted = _answered_range(call, asked, meta, sent)
-        except BaseException:
-            response.close()
-            raise
-        return GetResult(
-            meta, stream(response, wanted[1] - wanted[0], meta.checksum, call), range=wanted, aclose=aclose
-        )
-
-    async def _head(self, key: str, headers: dict[str, str], query: Sequence[tuple[str, str]] = ()) -> ObjectMeta:
-        call = Call("head_object", self._url, key)
-        headers["x-amz-checksum-mode"] = "ENABLED"
-        try:
-            answer = await self._connection.ask(call, "HEAD", self._name(key), query=query, headers=headers)
-        except NotFoundError:
-            # The answer to a HEAD has no body that would tell a missing bucket from a missing key.
-            if not self._connection.is_found:
-                try:
-                    await self._connection.ask(Call("head_bucket", self._url), "HEAD")
-                except NotFoundError as error:
-                    raise BucketNotFoundError(f"there is no bucket of {self._url}: create it", key=key) from error
-            raise
-        with understood(call):
-            return received(answer.headers, key)[0]
 
     async def _copy(self, original: ObjectMeta, target: str, mode: PutMode, version: str) -> ObjectMeta:
         """Copy the bytes of `original`, of one version of it if the query `version` is given, to `target`."""
@@ -345,37 +300,8 @@ class S3Store(ObjectStore):
             )
 
 
-def _answered_range(
-    call: Call, asked: ByteRange | None, meta: ObjectMeta, sent: tuple[int, int] | None
-) -> tuple[int, int]:
-    wanted, got = resolve_range(asked, meta.size, meta.key), sent or (0, meta.size)
-    if wanted != got:
-        raise UnsupportedOperationError(f"{call.where}: asked for bytes {wanted}, got {got}", key=meta.key)
-    return wanted
-
-
-def _range_header(asked: ByteRange, key: str) -> str:
-    start, end = asked.start, asked.end
-    if (start < 0 and end is not None) or (start >= 0 and end is not None and end <= start):
-        raise InvalidRangeError(f"range {start}..{end} of {key!r} is empty or malformed", key=key)
-    return f"bytes={start}" if start < 0 else f"bytes={start}-{'' if end is None else end - 1}"
-
-
 def _plain(secret: str | SecretStr | None) -> str | None:
     return secret.get_secret_value() if isinstance(secret, SecretStr) else secret
-
-
-@contextmanager
-def _known_version(key: str, version_id: str) -> Iterator[None]:
-    """Raise `NotFoundError` for what the service says of an id it never gave, or of a deletion."""
-    try:
-        yield
-    except (InvalidKeyError, InvalidRangeError):
-        raise
-    except (InvalidInputError, NotFoundError, UnsupportedOperationError) as error:
-        if isinstance(error, BucketNotFoundError):
-            raise
-        raise NotFoundError(f"{key!r} has no version {version_id!r}, or it is a deletion", key=key) from error
 
 
 async def _nothing() -> AsyncIterator[Data]:
