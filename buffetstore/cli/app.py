@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from buffetstore.cli import catalog, demo, doctor, emulate, ingest, query
+from buffetstore.cli import catalog, demo, doctor, emulate, ingest, query, transfers
 from buffetstore.cli.common import report_error
 from buffetstore.errors import StorageError
 
@@ -33,6 +33,7 @@ app.command("query")(query.query)
 app.command("ls")(catalog.ls)
 app.command("describe")(catalog.describe)
 app.command("doctor")(doctor.doctor)
+app.add_typer(transfers.app, name="files")
 app.add_typer(emulate.app, name="emulate")
 
 

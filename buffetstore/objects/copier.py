@@ -176,9 +176,6 @@ class ObjectCopier:
         async with await self._source.get(key, if_match=if_match) as result:
             meta = await self._written(result, mode, digests, passed)
         try:
-            if meta.size != digests.size:
-                message = f"{key!r}: {digests.size} bytes were sent, {meta.size} are stored"
-                raise ChecksumMismatchError(message, key=key)
             await self._check(meta, digests)
         except ChecksumMismatchError:
             with suppress(StorageError):  # that it is wrong is what has to be known
@@ -206,6 +203,9 @@ class ObjectCopier:
             return await upload.complete()
 
     async def _check(self, meta: ObjectMeta, digests: Digests) -> None:
+        if meta.size != digests.size:
+            message = f"{meta.key!r}: {digests.size} bytes were sent, {meta.size} are stored"
+            raise ChecksumMismatchError(message, key=meta.key)
         if not self._verify:
             return
         if self._verify != "read":
