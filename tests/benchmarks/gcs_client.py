@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SMALL, LARGE, STREAMED = 1024, 64 * 1024 * 1024, 4 * 1024 * 1024
 CONCURRENCY = (1, 64, 256)
 LARGE_AT_ONCE, DOWNLOADS = 4, 200
-CLIENTS = ("buffetstore", "buffetstore+prefix", "aiohttp", "gcloud-aio-storage", "obstore")
+CONNECTIONS = 50  # of each client that pools them itself: the default of ours
 
 
 class Stub(asyncio.Protocol):
@@ -106,10 +106,10 @@ class Side:
         self.small, self.large, self.stream, self.close = small, large, stream, close
 
 
-def buffetstore_side(url: str, bucket: str, connections: int = 256) -> Side:
+def buffetstore_side(url: str, bucket: str) -> Side:
     from buffetstore.objects.open import open_store
 
-    store = open_store(f"gs://{bucket}", api_root=url, token="secret", max_connections=connections)
+    store = open_store(f"gs://{bucket}", api_root=url, token="secret", max_connections=CONNECTIONS)
 
     async def small() -> int:
         return len(await (await store.get(str(SMALL))).read())
@@ -130,11 +130,11 @@ def buffetstore_side(url: str, bucket: str, connections: int = 256) -> Side:
     return Side(small, large, stream, store.aclose)
 
 
-def aiohttp_side(url: str, connections: int = 256) -> Side:
+def aiohttp_side(url: str) -> Side:
     import aiohttp
 
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections), headers={"Authorization": "Bearer secret"}
+        connector=aiohttp.TCPConnector(limit=CONNECTIONS), headers={"Authorization": "Bearer secret"}
     )
 
     async def small() -> int:
@@ -156,7 +156,7 @@ def gcloud_side(url: str) -> Side:
     import aiohttp
     from gcloud.aio.storage import Storage
 
-    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=256))
+    session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS))
     storage = Storage(session=session, api_root=url)  # type: ignore[arg-type]
 
     async def read(size: int) -> int:
