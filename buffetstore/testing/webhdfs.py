@@ -185,6 +185,7 @@ class WebHDFSServer:
 
     async def _rename(self, request: web.Request, source: str) -> web.StreamResponse:
         target = request.query["destination"]
+        self._check_name(target)
         option = "" if self.is_gateway else request.query.get("renameoptions", "").upper()
         if not option:
             return web.json_response({"boolean": self._renamed(source, target)})

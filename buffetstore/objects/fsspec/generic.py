@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # What file systems call the things that change with a file, and its time; the first that is there is the time.
 _MARKS = ("generation", "ETag", "etag", "version_id", "fileId", "file_id", "ino")
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "updated", "modificationTime", "created")
-_NUMBERS = {
+_NUMBERS: dict[type[OSError], int] = {
     FileNotFoundError: errno.ENOENT,
     FileExistsError: errno.EEXIST,
     IsADirectoryError: errno.EISDIR,

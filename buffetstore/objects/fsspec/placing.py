@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -121,7 +122,7 @@ class Folders:
                     return
             except FileNotFoundError:
                 return  # a delete took it away meanwhile: the caller comes again
-            raise NotADirectoryError(f"a prefix of the key is an object: {folder}") from None
+            raise NotADirectoryError(errno.ENOTDIR, "a prefix of the key is an object", folder) from None
         except FileNotFoundError:
             if folder == self._root and not above_root:
                 raise missing_root(self.url, self._root) from None

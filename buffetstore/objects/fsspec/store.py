@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import repeat
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem  # type: ignore[import-untyped]
 
-    from buffetstore.objects.fsspec.files import Guarantees
+    from buffetstore.objects.fsspec.files import Guarantees, Reader
     from buffetstore.objects.fsspec.primitives import Primitives
     from buffetstore.objects.pool import PoolStats
     from buffetstore.resilience.retry import RetryPolicy
@@ -166,7 +167,7 @@ class FsspecStore(ObjectStore):
     ) -> list[bytes]:
         path = self._path(key)
         async with self._errors(key):
-            reader = await unhurried(self._files.reader(path))
+            reader = await self._reader(path)
             try:
                 meta_of(key, reader.status, if_match)
                 return await read_ranges(reader, key, ranges)
@@ -206,7 +207,7 @@ class FsspecStore(ObjectStore):
         path = self._path(source)
         self._path(target)
         async with self._errors(source):
-            reader = await unhurried(self._files.reader(path))
+            reader = await self._reader(path)
         try:
             meta_of(source, reader.status, None)
             async with await self._upload(target, mode, DEFAULT_ATTRIBUTES, NO_RETRY) as upload:
@@ -229,7 +230,7 @@ class FsspecStore(ObjectStore):
 
     async def _body(self, key: str, path: str, asked: ByteRange | None, if_match: str | None) -> Body | None:
         """Open an object; None if it was replaced meanwhile."""
-        reader = await unhurried(self._files.reader(path))
+        reader = await self._reader(path)
         try:
             meta = meta_of(key, reader.status, if_match)
             span = resolve_range(asked, meta.size, key)
@@ -240,6 +241,15 @@ class FsspecStore(ObjectStore):
             await unhurried(reader.aclose())
             raise
         return None
+
+    async def _reader(self, path: str) -> Reader:
+        opening = asyncio.ensure_future(self._files.reader(path))
+        try:
+            return await unhurried(opening)
+        except asyncio.CancelledError:
+            if not opening.cancelled() and opening.exception() is None:
+                await unhurried(opening.result().aclose())
+            raise
 
     async def _upload(self, key: str, mode: PutMode, attributes: Attributes, policy: RetryPolicy) -> FileUpload:
         path = self._path(key)

@@ -16,7 +16,7 @@ USER, PASSWORD = "analyst", "correct horse"
 
 # In a process of its own: a thread would share the interpreter's lock with the client under test.
 SERVER = """
-import asyncio, sys
+import asyncio, errno, os, sys
 import asyncssh
 
 USER, PASSWORD, HOST_KEY, CLIENT_KEY, KIND = sys.argv[1:]
@@ -41,10 +41,32 @@ if KIND == "poor":
     asyncssh.sftp.SFTPServerHandler._extensions = Poor._extensions
 
 
+class Sick(asyncssh.SFTPServer):
+    # Refuses names with "denied", has a full disk for what follows "full", and does not answer to "stall".
+
+    def open(self, path, pflags, attrs):
+        if b"denied" in path:
+            raise asyncssh.SFTPPermissionDenied("Permission denied")
+        return super().open(path, pflags, attrs)
+
+    def write(self, file, offset, data):
+        if data.startswith(b"full"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(file, offset, data)
+
+    async def stat(self, path):
+        if b"stall" in path:
+            await asyncio.Event().wait()
+        return super().stat(path)
+
+
+FACTORY = Sick if KIND == "sick" else asyncssh.SFTPServer
+
+
 async def main():
     server = await asyncssh.listen(
         "127.0.0.1", 0, server_factory=Login, server_host_keys=[HOST_KEY], authorized_client_keys=CLIENT_KEY,
-        sftp_factory=lambda channel: asyncssh.SFTPServer(channel),
+        sftp_factory=FACTORY,
     )
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.Event().wait()
@@ -68,6 +90,7 @@ class Server(NamedTuple):
     port: int
     process: subprocess.Popen
     options: dict
+    login: tuple = (USER, PASSWORD)
 
     @property
     def url(self):
@@ -127,12 +150,21 @@ def poor_server(keys):
     stop(server)
 
 
-@pytest.fixture
-def mortal_server(keys):
-    """A server of the test's own, to be killed."""
-    server = start_asyncssh(keys)
+@pytest.fixture(scope="session")
+def sick_server(keys):
+    """A server that fails on demand."""
+    server = start_asyncssh(keys, "sick")
     yield server
     stop(server)
+
+
+@pytest.fixture
+def mortal_servers(keys):
+    """Two servers of the test's own, to be killed."""
+    servers = [start_asyncssh(keys) for _ in range(2)]
+    yield servers
+    for server in servers:
+        stop(server)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,13 @@ def gateway_process():
         yield server
 
 
+@pytest.fixture(scope="session")
+def guarded():
+    """A server that asks for a delegation token."""
+    with serve_in_thread(token="delegated") as server:
+        yield server
+
+
 def emptied(server):
     server.faults.clear()
     server.log.clear()
