@@ -132,12 +132,12 @@ class EncryptionStore(StoreWrapper):
             return WrappedResult(result, await self._head(result.meta), aiter(result))
         if range is None and not self._allow:
             return await self._whole(await self.inner.get(key, if_match=if_match))
-        return await self._pinned(key, if_match, partial(self._get_range, asked=range))
+        return await self._current(key, if_match, partial(self._get_range, asked=range))
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
     ) -> list[bytes]:
-        return await self._pinned(key, if_match, partial(self._get_ranges, ranges=ranges))
+        return await self._current(key, if_match, partial(self._get_ranges, ranges=ranges))
 
     async def list_objects(self, prefix: str = "", *, after: str = "") -> AsyncIterator[ObjectMeta]:
         page: list[ObjectMeta] = []
@@ -209,20 +209,27 @@ class EncryptionStore(StoreWrapper):
         self._held.delete(key)
         return self._listed(await self.inner.restore_version(key, version_id))
 
-    async def _pinned(self, key: str, if_match: str | None, read: Callable[[SealedObject], Awaitable[T]]) -> T:
-        """Return what `read` makes of the version asked for, or the current one; what is held may be an older one."""
+    async def _current(
+        self, key: str, if_match: str | None, read: Callable[[SealedObject, str | None], Awaitable[T]]
+    ) -> T:
+        """Return what `read` makes of the version asked for, or of the current one.
+
+        A header that is held may be of an older version, and only the service knows. So `read` gets no version to ask
+        for with it (a cache below would answer for that one), and finds out: another version does not open.
+        """
         while True:
             held = self._held.get(key)
             known = held is not None and if_match in {None, held.meta.version}
             try:
                 if held is None or not known:
                     held = await self._opened(partial(self.inner.get, key, if_match=if_match))
-                    self._held.put(key, held, 1)
-                return await read(held)
-            except (PreconditionFailedError, InvalidRangeError, NotFoundError) as error:
+                    if held.cipher is not None:
+                        self._held.put(key, held, 1)
+                return await read(held, if_match if known else held.meta.version)
+            except (PreconditionFailedError, InvalidRangeError, TamperedError, NotFoundError) as error:
                 self._held.delete(key)
-                stale = isinstance(error, PreconditionFailedError) or (known and isinstance(error, InvalidRangeError))
-                if if_match is not None or not stale:
+                replaced = if_match is None and isinstance(error, PreconditionFailedError)
+                if not (replaced or known) or isinstance(error, NotFoundError):
                     raise
 
     async def _opened(self, fetch: Callable[..., Awaitable[GetResult]]) -> SealedObject:
@@ -256,16 +263,16 @@ class EncryptionStore(StoreWrapper):
             raise
         return SealedResult(result, meta, (0, meta.size), cipher)
 
-    async def _get_range(self, opened: SealedObject, *, asked: ByteRange | None) -> GetResult:
+    async def _get_range(self, opened: SealedObject, pin: str | None, *, asked: ByteRange | None) -> GetResult:
         meta = opened.meta
         if opened.cipher is None:
-            return await self.inner.get(meta.key, range=asked, if_match=meta.version)
+            return await self.inner.get(meta.key, range=asked, if_match=pin)
         start, end = resolve_range(asked, meta.size, meta.key)
         span = ByteRange(*opened.span(start, end))
         results: list[GetResult] = []
 
         async def body() -> None:
-            results.append(await self.inner.get(meta.key, range=span, if_match=meta.version))
+            results.append(await self.inner.get(meta.key, range=span, if_match=pin))
 
         async def proof() -> None:
             last = opened.span(*opened.last)
@@ -278,24 +285,30 @@ class EncryptionStore(StoreWrapper):
             for result in results:
                 await result.aclose()
             raise
-        return SealedResult(results[0], meta, (start, end), opened.cipher)
+        (result,) = results
+        if result.meta.version != meta.version:
+            await result.aclose()
+            raise PreconditionFailedError(f"{meta.key!r} has another version now", key=meta.key)
+        return SealedResult(result, meta, (start, end), opened.cipher)
 
-    async def _get_ranges(self, opened: SealedObject, *, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    async def _get_ranges(
+        self, opened: SealedObject, pin: str | None, *, ranges: Sequence[tuple[int, int]]
+    ) -> list[bytes]:
         meta, cipher = opened.meta, opened.cipher
-        if cipher is None:
-            return await self.inner.get_ranges(meta.key, ranges, if_match=meta.version)
+        if cipher is None or not ranges:
+            return await self.inner.get_ranges(meta.key, ranges, if_match=pin)
         wanted = [checked_range(start, end, meta.size, meta.key) for start, end in ranges]
-        if not wanted:
-            return []
         grid = CHUNK_BYTES
         aligned = [(start // grid * grid, min(-(-end // grid) * grid, meta.size)) for start, end in wanted]
         spans = coalesce([*aligned, *([] if opened.proved else [opened.last])], gap=0)
-        bodies = await self.inner.get_ranges(meta.key, [opened.span(*span) for span in spans], if_match=meta.version)
+        bodies = await self.inner.get_ranges(meta.key, [opened.span(*span) for span in spans], if_match=pin)
 
         def unseal() -> list[bytes]:
             parts = []
             for (start, end), body in zip(spans, bodies, strict=True):
                 parts.append(cipher.open(body, start // grid, final=end == meta.size))
+                if len(parts[-1]) != end - start:
+                    raise TamperedError(f"it was cut: of bytes {start} to {end} there are {len(parts[-1])}")
                 give_way()
             return cut(wanted, spans, parts)
 
@@ -336,7 +349,7 @@ class EncryptionStore(StoreWrapper):
         async def look(meta: ObjectMeta) -> ObjectMeta:
             held = self._held.get(meta.key)
             if held is not None and held.meta.version == meta.version:
-                return meta if held.cipher is None else shown(meta, held.meta.size)
+                return shown(meta, held.meta.size)
             try:
                 _, head = await _beginning(partial(self.inner.get, meta.key, if_match=meta.version))
             except (PreconditionFailedError, NotFoundError):  # it changed meanwhile: the listing is of before

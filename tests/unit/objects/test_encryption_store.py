@@ -29,6 +29,7 @@ from buffetstore.objects import (
 )
 from buffetstore.objects.base import GetResult, ObjectMeta, ObjectVersion
 from buffetstore.objects.wrappers.base import StoreWrapper
+from buffetstore.objects.wrappers.cache import CacheStore
 from buffetstore.objects.wrappers.encryption import EncryptionStore
 from buffetstore.objects.wrappers.sealed import KEY_ID
 from buffetstore.security import CHUNK_BYTES, HEADER_BYTES, StaticKeys
@@ -186,6 +187,31 @@ class TestTampering:
         await (upload(store, "k", BODY) if streamed else store.put("k", BODY))
         await inner.put("k", (await stored(inner, "k"))[: HEADER_BYTES + chunks * (C + 16)])
         await self.everything_fails(store, "k", TamperedError)
+
+    async def test_ranges_of_an_object_that_was_cut_meanwhile(self, store, inner):
+        await upload(store, "k", BODY)
+        assert await store.get_ranges("k", [(0, 1)]) == [BODY[:1]]
+        await inner.put("k", (await stored(inner, "k"))[: HEADER_BYTES + 2 * (C + 16)])
+        with pytest.raises(TamperedError):
+            await store.get_ranges("k", [(0, 3 * C)])
+        with pytest.raises(InvalidRangeError):
+            await store.get_ranges("k", [(5 * C, 5 * C + 1)])
+
+    async def test_a_header_that_is_held_hides_no_newer_version(self, inner):
+        """The cache below answers for a version; a read that names none must not ask it for one."""
+        store = EncryptionStore(CacheStore(inner), KEYS)
+        other = EncryptionStore(inner, KEYS)
+        await store.put("k", b"first")
+        for _ in range(2):
+            assert await store.get_ranges("k", [(0, 5)]) == [b"first"]
+            assert await get_bytes(store, "k", range=ByteRange(0, 5)) == b"first"
+        await other.put("k", b"other")
+        assert await store.get_ranges("k", [(0, 5)]) == [b"other"]
+        await other.put("k", b"third")
+        assert await get_bytes(store, "k", range=ByteRange(0, 5)) == b"third"
+        await other.delete(["k"])
+        with pytest.raises(NotFoundError):
+            await store.get_ranges("k", [(0, 5)])
 
     async def test_a_stream_ends_with_the_error(self, store, inner):
         await upload(store, "k", BODY)
