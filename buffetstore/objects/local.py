@@ -4,12 +4,9 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
-import stat
 import time
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -19,8 +16,6 @@ from buffetstore.errors import (
     ConfigurationError,
     InvalidInputError,
     InvalidKeyError,
-    NotFoundError,
-    PreconditionFailedError,
     UnsupportedOperationError,
 )
 from buffetstore.objects.base import (
@@ -38,19 +33,20 @@ from buffetstore.objects.base import (
     Upload,
 )
 from buffetstore.objects.keys import checked_key
+from buffetstore.objects.local_bodies import CHUNK_BYTES, Body, LocalResult, meta_of, open_file, read_span
 from buffetstore.objects.local_files import (
     RESERVED,
+    Modes,
     TemporaryFile,
-    content_type,
+    bits,
     mapped,
     missing_root,
     remove,
     sweep,
     sync_folder,
-    version_of,
 )
 from buffetstore.objects.local_walk import level, walk
-from buffetstore.objects.ranges import checked_range, coalesce, cut, resolve_range
+from buffetstore.objects.ranges import checked_range, coalesce, cut
 from buffetstore.resilience.threads import in_disk_thread
 
 if TYPE_CHECKING:
@@ -58,7 +54,6 @@ if TYPE_CHECKING:
 
     from buffetstore.objects.local_walk import Found
 
-CHUNK_BYTES = 1024 * 1024
 PAGE = 1000
 
 
@@ -71,28 +66,55 @@ class LocalStore(ObjectStore):
         The folder. The name `.buffetstore` below it is kept for temporary files and locks.
     create:
         Make `root` with the first write if it is missing; until then it counts as empty.
+    folder_mode, file_mode:
+        The permission bits of folders and files that are made, such as 0o750 and 0o640, or "750" and "640"; by default
+        as the process's umask has them. What is there already is left as it is.
+
+    Raises
+    ------
+    ConfigurationError
+        A mode is none, or would lock this process's own user out.
 
     Notes
     -----
     A folder holds no metadata: `capabilities.metadata` is False, and the content type is told by the key's extension.
     One name cannot be both an object and a prefix of others: such a write is refused with `UnsupportedOperationError`.
+
+    No key leaves the root by itself, but links put there by hand are followed by reads and writes, wherever they lead:
+    who may make them owns the folder. A link to a file is listed as the object that it leads to, a link to a folder is
+    not; an overwrite replaces the link and a delete removes it, never what it leads to.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, create: bool = False) -> None:
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        create: bool = False,
+        folder_mode: int | str | None = None,
+        file_mode: int | str | None = None,
+    ) -> None:
         # Bound now, so that a later change of directory moves nothing; asks the kernel, never the disk.
         self._root = Path(os.path.normpath(os.fsdecode(os.getcwdb()) / Path(root)))  # noqa: PTH109
         self._create = create
+        self._modes = Modes(bits("folder_mode", folder_mode, 0o700), bits("file_mode", file_mode, 0o600))
         self._swept = False
 
     @classmethod
-    def from_url(cls, url: str, *, create: bool = False) -> Self:
+    def from_url(
+        cls,
+        url: str,
+        *,
+        create: bool = False,
+        folder_mode: int | str | None = None,
+        file_mode: int | str | None = None,
+    ) -> Self:
         """Return the store of `file:///absolute/path`, or of a plain path."""
         if url.startswith("file:"):
             rest = url.removeprefix("file:").removeprefix("//").removeprefix("localhost")
             if not rest.startswith("/"):
                 raise ConfigurationError(f"{url!r} is not absolute: write file:///absolute/path, or a plain path")
             url = unquote(rest)
-        return cls(url, create=create)
+        return cls(url, create=create, folder_mode=folder_mode, file_mode=file_mode)
 
     @property
     def url(self) -> str:
@@ -131,13 +153,13 @@ class LocalStore(ObjectStore):
         head: bool = False,
     ) -> GetResult:
         path = self._path(key)
-        body = _Body(self._root, key, create=self._create)
+        body = Body(self._root, key, create=self._create)
         try:
             meta = await in_disk_thread(body.open, path, range, if_match, head)
         except BaseException:
             body.close()
             raise
-        return _LocalResult(meta, body)
+        return LocalResult(meta, body)
 
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
@@ -172,24 +194,24 @@ class LocalStore(ObjectStore):
         if not self._swept:
             self._swept = True
             sweep(self._root, time.time())
-        return TemporaryFile(self._root, create=self._create)
+        return TemporaryFile(self._root, self._modes, create=self._create)
 
     def _put(self, key: str, path: Path, data: Data, mode: PutMode) -> ObjectMeta:
         with mapped(self._root, key, writing=True):
             file = self._new_file()
             try:
                 file.write(data)
-                return _meta(key, file.place(path, key, mode))
+                return meta_of(key, file.place(path, key, mode))
             finally:
                 file.discard()
 
     def _get_ranges(self, key: str, path: Path, ranges: Sequence[tuple[int, int]], if_match: str | None) -> list[bytes]:
         with mapped(self._root, key, create=self._create):
-            file, status = _open(self._root, path, key, if_match)
+            file, status = open_file(self._root, path, key, if_match)
             try:
                 wanted = [checked_range(start, end, status.st_size, key) for start, end in ranges]
                 joined = coalesce(wanted)
-                return cut(wanted, joined, [_read(file, start, end, key) for start, end in joined])
+                return cut(wanted, joined, [read_span(file, start, end, key) for start, end in joined])
             finally:
                 os.close(file)
 
@@ -201,7 +223,7 @@ class LocalStore(ObjectStore):
         touched: set[Path] = set()
         for key, path in paths:
             with mapped(self._root, key):
-                folder = remove(self._root, path, key)
+                folder = remove(self._root, path, key, self._modes)
                 if folder is not None:
                     touched.add(folder)
         for folder in touched:
@@ -210,23 +232,23 @@ class LocalStore(ObjectStore):
 
     def _page(self, found: Iterator[Found], prefix: str) -> list[ObjectMeta]:
         with mapped(self._root, prefix):
-            return [_meta(key, status) for key, status in islice(found, PAGE)]
+            return [meta_of(key, status) for key, status in islice(found, PAGE)]
 
     def _level(self, prefix: str) -> Listing:
         with mapped(self._root, prefix):
             objects, prefixes = level(self._root, prefix, create=self._create)
-        return Listing([_meta(key, status) for key, status in objects], prefixes)
+        return Listing([meta_of(key, status) for key, status in objects], prefixes)
 
     def _copy(self, source: str, source_path: Path, target: str, target_path: Path, mode: PutMode) -> ObjectMeta:
         with mapped(self._root, source, create=self._create):
-            original, _ = _open(self._root, source_path, source, None)
+            original, _ = open_file(self._root, source_path, source, None)
         try:
             with mapped(self._root, target, writing=True):
                 file = self._new_file()
                 try:
                     with open(original, "rb", closefd=False) as reader, open(file.fd, "wb", closefd=False) as writer:
                         shutil.copyfileobj(reader, writer, CHUNK_BYTES)
-                    return _meta(target, file.place(target_path, target, mode))
+                    return meta_of(target, file.place(target_path, target, mode))
                 finally:
                     file.discard()
         finally:
@@ -239,74 +261,6 @@ class LocalStore(ObjectStore):
                 f"key {key!r} has the segment {RESERVED!r}, which this store keeps for itself", key=key
             )
         return self._root / key
-
-
-class _Body:
-    """An open file and the range of it that is read; the file may be replaced or deleted meanwhile."""
-
-    def __init__(self, root: Path, key: str, *, create: bool) -> None:
-        self._root = root
-        self._create = create
-        self._key = key
-        self._file: int | None = None
-        self._first = b""
-        self._at = 0
-        self.range = (0, 0)
-
-    def open(self, path: Path, asked: ByteRange | None, if_match: str | None, head: bool) -> ObjectMeta:
-        """Open the file and read the first chunk: a small object takes one trip to a thread."""
-        with mapped(self._root, self._key, create=self._create):
-            self._file, status = _open(self._root, path, self._key, if_match)
-            if not head:
-                start, end = self.range = resolve_range(asked, status.st_size, self._key)
-                self._at = start
-                self._first = _read(self._file, start, min(start + CHUNK_BYTES, end), self._key)
-            if self.range[0] + len(self._first) == self.range[1]:
-                self.close()
-        return _meta(self._key, status)
-
-    async def chunks(self) -> AsyncIterator[Data]:
-        while self._at < self.range[1]:
-            chunk = self._first or await in_disk_thread(self._next, min(self._at + CHUNK_BYTES, self.range[1]))
-            self._first = b""
-            self._at += len(chunk)
-            yield chunk
-        self.close()
-
-    async def rest(self) -> bytes:
-        """Return what is left, read at one go: nothing is copied."""
-        end = self.range[1]
-        try:
-            return self._first if self._at + len(self._first) == end else await in_disk_thread(self._next, end)
-        finally:
-            self._at = end
-            self.close()
-
-    def close(self) -> None:
-        if self._file is not None:
-            file, self._file = self._file, None
-            os.close(file)
-
-    async def aclose(self) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self.close()
-
-    def _next(self, end: int) -> bytes:
-        if self._file is None:
-            raise InvalidInputError(f"the body of {self._key!r} is closed", key=self._key)
-        with mapped(self._root, self._key):
-            return _read(self._file, self._at, end, self._key)
-
-
-class _LocalResult(GetResult):
-    def __init__(self, meta: ObjectMeta, body: _Body) -> None:
-        super().__init__(meta, body.chunks(), range=body.range, aclose=body.aclose)
-        self._body = body
-
-    async def read(self) -> bytes:
-        return await self._body.rest()
 
 
 class _LocalUpload(Upload):
@@ -339,44 +293,7 @@ class _LocalUpload(Upload):
     def _place(self) -> ObjectMeta:
         assert self._file is not None, "an upload is given out open"
         with mapped(self._root, self._key, writing=True):
-            return _meta(self._key, self._file.place(self._target, self._key, self._mode))
-
-
-def _open(root: Path, path: Path, key: str, if_match: str | None) -> tuple[int, os.stat_result]:
-    # O_NONBLOCK: a named pipe put there by hand must not stop the thread.
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        return file, _checked(os.fstat(file), root, key, if_match)
-    except BaseException:
-        os.close(file)
-        raise
-
-
-def _checked(status: os.stat_result, root: Path, key: str, if_match: str | None) -> os.stat_result:
-    if not stat.S_ISREG(status.st_mode):
-        raise NotFoundError(f"there is no object {key!r} in {os.fspath(root)!r}: it is a folder", key=key)
-    if if_match is not None and version_of(status) != if_match:
-        raise PreconditionFailedError(f"{key!r} has version {version_of(status)}, not {if_match}", key=key)
-    return status
-
-
-def _read(file: int, start: int, end: int, key: str) -> bytes:
-    data = os.pread(file, end - start, start)
-    if len(data) == end - start:
-        return data
-    parts = [data]
-    while data and (start := start + len(data)) < end:
-        data = os.pread(file, end - start, start)
-        parts.append(data)
-    whole = b"".join(parts)
-    if start < end:
-        raise OSError(errno.EIO, f"the file of {key!r} became shorter while it was read")
-    return whole
-
-
-def _meta(key: str, status: os.stat_result) -> ObjectMeta:
-    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-    return ObjectMeta(key, status.st_size, version_of(status), modified, Attributes(content_type(key)))
+            return meta_of(self._key, self._file.place(self._target, self._key, self._mode))
 
 
 def _check_attributes(key: str, attributes: Attributes) -> None:

@@ -16,17 +16,20 @@ import secrets
 import stat
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import (
     AlreadyExistsError,
     BucketNotFoundError,
+    ConfigurationError,
     InvalidKeyError,
     NotFoundError,
     PermissionDeniedError,
     PreconditionFailedError,
     StorageError,
+    StorageFullError,
     UnavailableError,
     UnsupportedOperationError,
 )
@@ -90,7 +93,9 @@ def _mapped(error: OSError, root: Path, key: str, *, writing: bool, create: bool
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return PermissionDeniedError(f"{where}: {reason}. Check the rights of the folder", key=key)
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-            return UnavailableError(f"{where}: {reason}. Nothing was written; free some space", key=key)
+            return StorageFullError(f"{where}: {reason}. Nothing was written; free some space", key=key)
+        case errno.EMFILE | errno.ENFILE:
+            return UnavailableError(f"{where}: {reason}. Do less at once, or raise the limit (ulimit -n)", key=key)
         case errno.EXDEV:
             return UnsupportedOperationError(f"{where} is on another file system than the root: open it apart", key=key)
         case _:
@@ -102,17 +107,47 @@ def missing_root(root: Path) -> BucketNotFoundError:
     return BucketNotFoundError(f"there is no folder {os.fspath(root)!r}: make it, or open the store with create=True")
 
 
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """The permission bits of folders and files that are made; None leaves them to the process's umask."""
+
+    folder: int | None = None
+    file: int | None = None
+
+    def opened(self, path: Path, flags: int) -> int:
+        """Open `path`, which is made if it is missing."""
+        file = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, 0o666 if self.file is None else self.file)
+        if self.file is not None and flags & os.O_EXCL:
+            os.fchmod(file, self.file)  # the umask took bits away
+        return file
+
+
+def bits(option: str, value: int | str | None, least: int) -> int | None:
+    """Return permission bits, of which the owner's `least` must be among; a string is octal, as in `chmod`."""
+    if value is None:
+        return None
+    try:
+        mode = int(value, 8) if isinstance(value, str) else value
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o7777 or mode & least != least:
+        shown = repr(value) if isinstance(value, str) else f"{value:#o}"
+        raise ConfigurationError(f"{option} is {shown}: permission bits are octal, at most 0o7777, with {least:#o}")
+    return mode
+
+
 class TemporaryFile:
     """An object being written, out of every reader's sight until `place`."""
 
-    def __init__(self, root: Path, *, create: bool) -> None:
+    def __init__(self, root: Path, modes: Modes, *, create: bool) -> None:
         if not create and not root.is_dir():
             raise missing_root(root)
         folder = root / RESERVED / "tmp"
-        make_folders(folder)
+        make_folders(folder, modes)
         self._root = root
+        self._modes = modes
         self._path = folder / f"{os.getpid()}-{secrets.token_hex(8)}"
-        self._file: int | None = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        self._file: int | None = modes.opened(self._path, os.O_WRONLY | os.O_EXCL)
 
     @property
     def fd(self) -> int:
@@ -132,7 +167,7 @@ class TemporaryFile:
         status = self._seal()
         for attempt in range(_PLACING_ATTEMPTS):
             try:
-                make_folders(path.parent)
+                make_folders(path.parent, self._modes)
                 self._name(path, key, mode)
             except FileNotFoundError:
                 # A delete in between took the empty folder away.
@@ -173,7 +208,7 @@ class TemporaryFile:
                     return self._name(path, key, mode)
                 raise AlreadyExistsError(f"{key!r} already exists in {os.fspath(self._root)!r}", key=key) from None
             return None
-        with locked(self._root, key):
+        with locked(self._root, key, self._modes):
             if mode.kind == "update":
                 check_version(path, key, mode.version)
             try:
@@ -196,13 +231,13 @@ def check_version(path: Path, key: str, version: str | None) -> None:
 
 
 @contextmanager
-def locked(root: Path, key: str) -> Iterator[None]:
+def locked(root: Path, key: str, modes: Modes) -> Iterator[None]:
     """Hold the lock of `key` among all threads and processes; it falls when its holder dies."""
     folder = root / RESERVED / "locks"
-    make_folders(folder)
+    make_folders(folder, modes)
     # A few lock files serve all keys, so that they need never be removed.
     name = hashlib.blake2b(key.encode(), digest_size=1).hexdigest()
-    file = os.open(folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    file = lock_file(folder / name, modes)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -210,7 +245,15 @@ def locked(root: Path, key: str) -> Iterator[None]:
         os.close(file)
 
 
-def make_folders(folder: Path) -> None:
+def lock_file(path: Path, modes: Modes) -> int:
+    """Return a lock file, open; whoever makes it gives it its bits."""
+    try:
+        return modes.opened(path, os.O_RDWR | os.O_EXCL)
+    except FileExistsError:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+
+def make_folders(folder: Path, modes: Modes) -> None:
     """Make `folder` and what is missing above it, durably.
 
     Raises
@@ -221,14 +264,16 @@ def make_folders(folder: Path) -> None:
         An object has the name of a folder.
     """
     try:
-        folder.mkdir()
+        folder.mkdir(0o777 if modes.folder is None else modes.folder)
     except FileExistsError:
         if not stat.S_ISDIR(folder.stat().st_mode):
             raise NotADirectoryError(errno.ENOTDIR, "a prefix of the key is an object", os.fspath(folder)) from None
     except FileNotFoundError:
-        make_folders(folder.parent)
-        make_folders(folder)
+        make_folders(folder.parent, modes)
+        make_folders(folder, modes)
     else:
+        if modes.folder is not None:
+            folder.chmod(modes.folder)  # the umask took bits away
         sync_folder(folder.parent)
 
 
@@ -248,10 +293,10 @@ def remove_empty(path: Path, key: str) -> None:
             ) from None
 
 
-def remove(root: Path, path: Path, key: str) -> Path | None:
+def remove(root: Path, path: Path, key: str, modes: Modes) -> Path | None:
     """Remove the file and the folders that this empties; return the folder to be synced, None if it was not there."""
     try:
-        with locked(root, key):
+        with locked(root, key, modes):
             path.unlink()
     except OSError as error:
         absent = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}

@@ -18,6 +18,7 @@ from buffetstore.errors import (
     NotFoundError,
     PermissionDeniedError,
     StorageError,
+    StorageFullError,
     UnavailableError,
     UnsupportedOperationError,
 )
@@ -193,8 +194,8 @@ async def test_strange_files_put_by_hand_are_not_listed(store, tmp_path):
 
 
 FAULTS = [
-    (errno.ENOSPC, UnavailableError, "free some space"),
-    (errno.EDQUOT, UnavailableError, "free some space"),
+    (errno.ENOSPC, StorageFullError, "free some space"),
+    (errno.EDQUOT, StorageFullError, "free some space"),
     (errno.EROFS, PermissionDeniedError, "rights"),
     (errno.EACCES, PermissionDeniedError, "rights"),
     (errno.EIO, UnavailableError, "error"),
@@ -243,7 +244,7 @@ async def test_a_full_disk_for_real(tmp_path):
     """A limit of the operating system on the size of files stands for the full disk."""
     code = """
 import asyncio, resource, signal, sys
-from buffetstore.errors import UnavailableError
+from buffetstore.errors import StorageFullError
 from buffetstore.objects import LocalStore, list_all
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -252,7 +253,7 @@ async def main():
     await store.put("small", bytes(1000))
     try:
         await store.put("large", bytes(1_000_000))
-    except UnavailableError as error:
+    except StorageFullError as error:
         print([meta.key for meta in await list_all(store)], error)
 asyncio.run(main())
 """
