@@ -38,8 +38,6 @@ class ObjectStoreContract(ReadCases, WriteCases, UploadCases, ListingCases, Edge
         Objects in the listing tests: let it exceed the server's page, and make that page small.
     nested_names:
         False where `a` and `a/b` cannot both be objects (a folder on disk).
-    upload_headers:
-        What the service wants with a PUT to a signed URL, beside the content type.
 
     Notes
     -----

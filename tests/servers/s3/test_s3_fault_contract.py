@@ -31,3 +31,26 @@ class TestS3StoreUnderFaults(ObjectStoreFaultContract):
         options |= {"endpoint_url": injector.proxy.url, "timeout_seconds": 0.4}
         async with S3Store.from_url(f"s3://{bucket}", **options) as store:
             yield store
+
+
+@pytest.fixture(scope="module")
+def ministack_proxy(ministack_endpoint):
+    with in_background(HttpFaultProxy(ministack_endpoint)) as proxy:
+        yield proxy
+
+
+class TestMinistackUnderFaults(ObjectStoreFaultContract):
+    """It checks what it is sent, so that a bit that flips on the way up is found."""
+
+    upload_bytes = 11 * 1024 * 1024
+    part_bytes = 8 * 1024 * 1024
+
+    @pytest.fixture
+    def injector(self, ministack_proxy):
+        return HttpInjector(ministack_proxy)
+
+    @pytest.fixture
+    async def raw_store(self, injector, ministack_bucket, ministack_options):
+        options = ministack_options | {"endpoint_url": injector.proxy.url, "timeout_seconds": 0.4}
+        async with S3Store.from_url(f"s3://{ministack_bucket}", **options, page_size=10) as store:
+            yield store
