@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 State = Literal["closed", "open", "half_open"]
+Ticket = tuple[int, float]  # the era in which a call was let in, and when
 _SLICES = 10
 
 
@@ -34,6 +35,9 @@ class CircuitPolicy:
     probes:
         Calls that are let through then, at most so many at once. When as many have succeeded it closes; the first
         that fails opens it again.
+    silent_seconds:
+        A call that is cancelled after so long without an answer counts as failed, as whoever cut it had waited enough;
+        one that is cancelled sooner counts for nothing.
     random, clock:
         For tests: evenly drawn numbers in [0, 1), and monotonic seconds.
 
@@ -52,6 +56,7 @@ class CircuitPolicy:
     window_seconds: float = 30.0
     open_seconds: float = 10.0
     probes: int = 1
+    silent_seconds: float = 5.0
     random: Callable[[], float] = random.random
     clock: Callable[[], float] = time.monotonic
 
@@ -61,7 +66,7 @@ class CircuitPolicy:
         for name in ("minimum_calls", "probes"):
             if getattr(self, name) < 1:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: at least 1 is needed")
-        for name in ("window_seconds", "open_seconds"):
+        for name in ("window_seconds", "open_seconds", "silent_seconds"):
             if not getattr(self, name) > 0:
                 raise ConfigurationError(f"{name} is {getattr(self, name)}: it must be positive")
 
@@ -69,8 +74,8 @@ class CircuitPolicy:
 class CircuitBreaker:
     """Counts calls that succeed and fail, and refuses further ones while too many fail.
 
-    Each call is let in by `enter`, and its ticket then given to one of `succeeded`, `failed` and `left`. A ticket from
-    before the last change of state counts no more: what began before an outage says nothing about its end.
+    Each call is let in by `enter`, and its ticket then given to one of `succeeded`, `failed`, `cut` and `left`. A
+    ticket from before the last change of state counts no more: what began before an outage says nothing about its end.
 
     Parameters
     ----------
@@ -101,7 +106,7 @@ class CircuitBreaker:
             return "half_open"
         return self._state
 
-    def enter(self) -> int:
+    def enter(self) -> Ticket:
         """Let a call in and return its ticket.
 
         Raises
@@ -109,9 +114,9 @@ class CircuitBreaker:
         CircuitOpenError
             It may not pass; `retry_after` says when to come again.
         """
-        if self._state == "closed":
-            return self._era
         now = self._policy.clock()
+        if self._state == "closed":
+            return self._era, now
         if self._state == "open":
             if now < self._reopens:
                 raise self._refusal(self._reopens - now)
@@ -119,11 +124,11 @@ class CircuitBreaker:
         if self._probing >= self._policy.probes:
             raise self._refusal(self._policy.open_seconds)
         self._probing += 1
-        return self._era
+        return self._era, now
 
-    def succeeded(self, ticket: int) -> None:
+    def succeeded(self, ticket: Ticket) -> None:
         """Count a call that was answered."""
-        if ticket != self._era:
+        if ticket[0] != self._era:
             return
         if self._state == "closed":
             self._count(0)
@@ -133,9 +138,9 @@ class CircuitBreaker:
         if self._proved >= self._policy.probes:
             self._turn("closed")
 
-    def failed(self, ticket: int) -> None:
+    def failed(self, ticket: Ticket) -> None:
         """Count a call that was not answered."""
-        if ticket != self._era:
+        if ticket[0] != self._era:
             return
         if self._state == "half_open":
             self._open()
@@ -145,15 +150,22 @@ class CircuitBreaker:
         if self._calls >= policy.minimum_calls and self._failures >= policy.failure_ratio * self._calls:
             self._open()
 
-    def left(self, ticket: int) -> None:
-        """Forget a call that was cancelled."""
-        if ticket == self._era and self._state == "half_open":
+    def left(self, ticket: Ticket) -> None:
+        """Forget a call that never reached the service."""
+        if ticket[0] == self._era and self._state == "half_open":
             self._probing -= 1
+
+    def cut(self, ticket: Ticket) -> None:
+        """Count a call that was cancelled as failed if it had been silent for long, else forget it."""
+        if self._policy.clock() - ticket[1] >= self._policy.silent_seconds:
+            self.failed(ticket)
+        else:
+            self.left(ticket)
 
     def note(self, *, is_failure: bool) -> None:
         """Count what was not asked for by `enter`: a part of a call that was let in long ago."""
         if self._state == "closed":
-            (self.failed if is_failure else self.succeeded)(self._era)
+            (self.failed if is_failure else self.succeeded)((self._era, 0.0))
 
     def _count(self, failures: int) -> None:
         policy = self._policy

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, ClassVar
 
 from buffetstore.errors import (
@@ -31,7 +32,7 @@ from buffetstore.objects.base import (
 )
 from buffetstore.objects.wrappers.base import StoreWrapper, UploadWrapper
 from buffetstore.objects.wrappers.passing import PassingResult
-from buffetstore.resilience.circuit import CircuitBreaker, CircuitPolicy, State
+from buffetstore.resilience.circuit import CircuitBreaker, CircuitPolicy, State, Ticket
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -52,7 +53,8 @@ class CircuitStore(StoreWrapper):
 
     Calls count as failed by `UnavailableError` (time-outs and lost connections among it), though not by
     `RateLimitedError`; any other answer, `NotFoundError` or a conflict too, shows that the service works. A call that
-    is cancelled counts for nothing. A get counts when it opens, and again if its body breaks.
+    is cancelled counts as failed if it had been silent for `CircuitPolicy.silent_seconds`, as in a black hole, else for
+    nothing. A get counts when it opens, and again if its body breaks.
 
     An upload is refused when it starts and never later, as what had been sent would be lost; its parts and its
     completion are counted all the same.
@@ -141,33 +143,32 @@ class CircuitStore(StoreWrapper):
         return answer
 
     async def _listed(self, listing: AsyncIterator[T]) -> AsyncIterator[T]:
-        ticket: int | None = self._breaker.enter()
+        ticket: Ticket | None = self._breaker.enter()
         try:
             async for entry in listing:
                 if ticket is not None:
                     self._breaker.succeeded(ticket)
                     ticket = None
                 yield entry
-        except Exception as error:
+        except GeneratorExit:  # the caller has seen enough
+            raise
+        except BaseException as error:
             if ticket is None:
                 self._breaker.note(is_failure=is_outage(error))
             else:
                 self._judge(ticket, error)
-                ticket = None
-            raise
-        except BaseException:
-            if ticket is not None:
-                self._breaker.left(ticket)
             raise
         if ticket is not None:
             self._breaker.succeeded(ticket)
 
-    def _judge(self, ticket: int, error: BaseException) -> None:
+    def _judge(self, ticket: Ticket, error: BaseException) -> None:
         if is_outage(error):
             self._breaker.failed(ticket)
         elif isinstance(error, StorageError) and not isinstance(error, InvalidInputError | UnsupportedError):
             self._breaker.succeeded(ticket)
-        else:  # cancelled, or refused before the service was asked
+        elif isinstance(error, asyncio.CancelledError):
+            self._breaker.cut(ticket)
+        else:  # refused before the service was asked
             self._breaker.left(ticket)
 
     def _tell(self, _was: State, now: State, seconds: float) -> None:

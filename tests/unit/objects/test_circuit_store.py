@@ -131,6 +131,17 @@ async def test_a_cancelled_probe_lets_another_one_pass(store, faulty, clock):
     assert store.state == "closed"
 
 
+async def test_a_black_hole_opens_it_although_its_calls_are_cut(store, faulty, clock):
+    faulty.inject("put", *[Fault("late", seconds=1000)] * 2)
+    calls = [asyncio.create_task(store.put("k", b"")) for _ in range(2)]
+    await asyncio.sleep(0)
+    clock.now += 5
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    assert store.state == "open"
+
+
 async def test_broken_bodies_and_listings_count(store, faulty):
     for key in "ab":
         await store.put(key, b"body")

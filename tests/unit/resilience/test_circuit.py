@@ -109,9 +109,23 @@ def test_a_cancelled_probe_leaves_its_place(breaker, clock):
     calls(breaker, "----")
     clock.now += 8
     for _ in range(10):
+        breaker.cut(breaker.enter())
         breaker.left(breaker.enter())
     calls(breaker, "++")
     assert breaker.state == "closed"
+
+
+def test_calls_that_were_cut_after_a_long_silence_are_failures(breaker, clock):
+    short = [breaker.enter() for _ in range(10)]
+    clock.now += 4.9
+    for ticket in short:
+        breaker.cut(ticket)
+    long = [breaker.enter() for _ in range(4)]
+    clock.now += 5
+    assert breaker.state == "closed"
+    for ticket in long:
+        breaker.cut(ticket)
+    assert breaker.state == "open"
 
 
 def test_calls_from_before_an_outage_say_nothing_about_its_end(breaker, clock):
@@ -155,6 +169,7 @@ def test_it_forgets_the_outage_when_it_closes(breaker, clock):
         {"minimum_calls": 0},
         {"probes": 0},
         {"window_seconds": 0},
+        {"silent_seconds": 0},
         {"open_seconds": float("nan")},
     ],
 )
