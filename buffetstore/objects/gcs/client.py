@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from buffetstore.objects.gcs.errors import Refusal, network_error
 from buffetstore.objects.http_pool import HttpPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from gcloud.aio.auth import Token
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 GOOGLE_ROOT = "https://storage.googleapis.com"
 _CONNECT_SECONDS = 10.0
+_UNRESERVED = re.compile(r"[A-Za-z0-9_.~/-]*")
 
 
 class Purpose(NamedTuple):
@@ -95,8 +97,9 @@ class GCSClient:
 
     def object_url(self, key: str) -> URL:
         """Return the object's address in the XML API, whose answers carry all of its metadata."""
+        name = key.replace("/", "%2F") if _UNRESERVED.fullmatch(key) else quote(key, safe="")
         # Parsing a URL anew costs more than its path.
-        return self._url.with_path(f"{self._path}/{self._bucket}/{quote(key, safe='')}", encoded=True)
+        return self._url.with_path(f"{self._path}/{self._bucket}/{name}", encoded=True)
 
     def upload_url(self, **query: str) -> URL:
         """Return where new objects are sent."""
@@ -109,7 +112,7 @@ class GCSClient:
         method: str,
         url: URL,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: dict[str, str] | None = None,
         data: Data | list[memoryview] | None = None,
         accept: frozenset[int] = frozenset(),
     ) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -131,18 +134,21 @@ class GCSClient:
         method: str,
         url: URL,
         *,
-        headers: Mapping[str, str] | None = None,
+        headers: dict[str, str] | None = None,
         data: Data | list[memoryview] | None = None,
         accept: frozenset[int] = frozenset(),
         is_raw: bool = False,
     ) -> aiohttp.ClientResponse:
-        """Send a request and return its answer, which the caller closes; with `is_raw` the body is not unzipped."""
+        """Send a request and return its answer, which the caller closes; with `is_raw` the body is not unzipped.
+
+        The token is added to `headers`.
+        """
         credentials = self._opened().credentials
-        every = dict(headers or {})
+        headers = headers if headers is not None else {}
         try:
             if credentials is not None:
-                every["Authorization"] = credentials.header or await credentials.fresh_header()
-            response = await self.pool.send(method, url, headers=every, data=data, auto_decompress=not is_raw)
+                headers["Authorization"] = credentials.header or await credentials.fresh_header()
+            response = await self.pool.send(method, url, headers=headers, data=data, auto_decompress=not is_raw)
             if response.status >= 300 and response.status not in accept:
                 async with response:
                     body = _text(await response.read())

@@ -7,15 +7,16 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import aiohttp
+import google_crc32c
 
 from buffetstore.errors import InvalidRangeError, UnavailableError
 from buffetstore.objects.base import DEFAULT_ATTRIBUTES, Attributes, Checksum, GetResult, ObjectMeta
 from buffetstore.objects.checksums import RunningChecksum, check
 from buffetstore.objects.gcs.client import Purpose
-from buffetstore.objects.gcs.uploads import generation
+from buffetstore.objects.gcs.uploads import base64_crc32c, generation
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from datetime import datetime
 
     from multidict import CIMultiDictProxy
@@ -39,13 +40,19 @@ class GCSResult(GetResult):
         self._response = response
         self._size = span[1] - span[0]
         self._expected = meta.checksum if response.status == 200 else None
-        self._chunks = self._body()
+        self._streamed: AsyncGenerator[bytes, None] | None = None
         if self._size > _WHOLE_BYTES:
             _take_turns(response)
 
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        if self._streamed is None:  # most bodies are read whole
+            self._streamed = self._chunks = self._body()
+        return self._streamed
+
     async def read(self) -> bytes:
         """Return all the bytes of the range, checked, and close."""
-        if self._size > _WHOLE_BYTES:
+        if self._size > _WHOLE_BYTES or self._streamed is not None:
+            aiter(self)
             return await super().read()
         try:
             content = self._response.content
@@ -55,14 +62,19 @@ class GCSResult(GetResult):
             raise self._failure(error) from error
         finally:
             self._response.close()
-        running = RunningChecksum("crc32c")
-        running.update(data)
-        self._check(len(data), running)
+        self._check(len(data), base64_crc32c(google_crc32c.value(data)) if self._expected is not None else "")
         return data
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Write all the bytes of the range, checked, to the start of `buffer`, and close; return how many."""
+        aiter(self)
+        return await super().readinto(buffer)
 
     async def aclose(self) -> None:
         """Free the connection; the rest of the body is not read."""
         self._response.close()
+        if self._streamed is not None:
+            await self._streamed.aclose()
 
     async def _body(self) -> AsyncGenerator[bytes, None]:
         seen = 0
@@ -79,13 +91,13 @@ class GCSResult(GetResult):
             raise self._failure(error) from error
         finally:
             self._response.close()
-        self._check(seen, running)
+        self._check(seen, running.value.value)
 
-    def _check(self, seen: int, running: RunningChecksum) -> None:
+    def _check(self, seen: int, checksum: str) -> None:
         if seen != self._size:
             raise UnavailableError(f"read {self.meta.key!r}: {seen} of {self._size} bytes came", key=self.meta.key)
-        if self._expected is not None:
-            check(running.value, self._expected, self.meta.key)
+        if self._expected is not None and checksum != self._expected.value:
+            check(Checksum("crc32c", checksum), self._expected, self.meta.key)
 
     def _failure(self, error: Exception) -> Exception:
         return self._client.failure(error, Purpose("read", self.meta.key))
@@ -148,8 +160,11 @@ def _described(response: aiohttp.ClientResponse, key: str) -> tuple[ObjectMeta, 
     else:
         size = int(headers["Content-Length"])
         first, end = 0, size
-    lowered = ((name.lower(), text) for name, text in headers.items() if name[0] in "xX")
-    metadata = {name[12:]: text for name, text in lowered if name.startswith("x-goog-meta-")}
+    metadata = {
+        name[12:].lower(): text
+        for name, text in headers.items()
+        if name[11:12] == "-" and name[:12].lower() == "x-goog-meta-"  # the first spares most names the second
+    }
     content_type = headers.get("Content-Type", DEFAULT_ATTRIBUTES.content_type)
     attributes = Attributes(content_type, metadata, headers.get("x-goog-storage-class"))
     modified = _moment(headers["Last-Modified"])
