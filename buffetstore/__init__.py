@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from buffetstore.config import GCSConfig, S3Config
+    from buffetstore.config import AzureConfig, GCSConfig, LayerConfig, S3Config
     from buffetstore.errors import (
         AccessError,
         ConfigurationError,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from buffetstore.manager import GCSStorageManager, StorageManager
     from buffetstore.monitoring import StorageMetrics
+    from buffetstore.objects.layers import Layers
     from buffetstore.query import DataQuery, QueryAnswer, QueryOptimizer, QueryPlan
     from buffetstore.resilience.retry import RetryPolicy
     from buffetstore.schemas import Mapping, Record, SchemaManager, ValidationLevel, ValidationResult
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AccessError",
+    "AzureConfig",
     "ConfigurationError",
     "ConflictError",
     "CorruptionError",
@@ -48,6 +50,8 @@ __all__ = [
     "GCSStorageManager",
     "InvalidInputError",
     "InvalidQueryError",
+    "LayerConfig",
+    "Layers",
     "Mapping",
     "NotFoundError",
     "QueryAnswer",
@@ -72,10 +76,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "config": ("GCSConfig", "S3Config"),
+    "config": ("AzureConfig", "GCSConfig", "LayerConfig", "S3Config"),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "manager": ("GCSStorageManager", "StorageManager"),
     "monitoring": ("StorageMetrics",),
+    "objects.layers": ("Layers",),
     "query": ("DataQuery", "QueryAnswer", "QueryOptimizer", "QueryPlan"),
     "resilience.retry": ("RetryPolicy",),
     "schemas": ("Mapping", "Record", "SchemaManager", "ValidationLevel", "ValidationResult"),

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from buffetstore.config import GCSConfig, store_options_from_environment
+from buffetstore.config import GCSConfig, layers_from_environment, store_options_from_environment
 from buffetstore.errors import ConfigurationError, InvalidInputError, SchemaValidationError, StorageError
 from buffetstore.manager import GCSStorageManager, StorageManager
 from buffetstore.objects import ObjectStore, open_store
@@ -67,9 +67,9 @@ def object_store(url: str | None) -> ObjectStore:
     """Return the bare store of `url`, or of the environment's bucket."""
     if not url and os.environ.get(_BUCKET):
         config = GCSConfig.from_environment()
-        return open_store(config.url, **config.store_options())
+        return open_store(config.url, layers=layers_from_environment(config), **config.store_options())
     url = store_url(url)
-    return open_store(url, **store_options_from_environment(url))
+    return open_store(url, layers=layers_from_environment(url), **store_options_from_environment(url))
 
 
 def store_url(url: str | None) -> str:

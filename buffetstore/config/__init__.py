@@ -1,7 +1,17 @@
 """Settings of a deployment: frozen, checked when made, read from arguments, the environment, `.env` or Terraform."""
 
+from buffetstore.config.azure import AzureConfig
 from buffetstore.config.gcs import GCSConfig
-from buffetstore.config.options import store_options_from_environment
+from buffetstore.config.layers import LayerConfig
+from buffetstore.config.options import Config, layers_from_environment, store_options_from_environment
 from buffetstore.config.s3 import S3Config
 
-__all__ = ["GCSConfig", "S3Config", "store_options_from_environment"]
+__all__ = [
+    "AzureConfig",
+    "Config",
+    "GCSConfig",
+    "LayerConfig",
+    "S3Config",
+    "layers_from_environment",
+    "store_options_from_environment",
+]

@@ -13,15 +13,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from buffetstore.caching import LRUCache
-from buffetstore.config import GCSConfig, S3Config, store_options_from_environment
+from buffetstore.config import (
+    AzureConfig,
+    Config,
+    GCSConfig,
+    S3Config,
+    layers_from_environment,
+    store_options_from_environment,
+)
 from buffetstore.errors import ConfigurationError, UnsupportedOperationError
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring import PrometheusHook, StorageMetrics, fan_out
 from buffetstore.objects.open import open_store
 from buffetstore.objects.pool import pool_stats
-from buffetstore.objects.wrappers.retry import DEFAULT_POLICY
 from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
-from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import DataStorage, LakeStorage
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
 
     from buffetstore.formats import Compression
     from buffetstore.objects.base import ObjectStore
+    from buffetstore.objects.layers import Layers
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas import Mapping as SourceMapping
     from buffetstore.schemas import ValidationResult
@@ -54,8 +60,9 @@ class StorageManager(DataStorage):
     Parameters
     ----------
     where:
-        A URL (``memory://``, ``file:///folder``, ``gs://bucket/prefix``, ``s3://bucket``), a path, a `GCSConfig` or
-        an `S3Config`. What a URL leaves open (credentials, endpoints, emulators) is read from the environment.
+        A URL (``memory://``, ``file:///folder``, ``gs://bucket/prefix``, ``s3://bucket``, ``az://container``), a path,
+        a `GCSConfig`, an `S3Config` or an `AzureConfig`. What a URL leaves open (credentials, endpoints, emulators) is
+        read from the environment.
     schema_manager:
         The data types; None is the built-in ones.
     registry:
@@ -66,8 +73,9 @@ class StorageManager(DataStorage):
         Memory for data files that were read.
     compression:
         Of the files that are written; None is the configuration's, or zstd.
-    retry:
-        When calls are tried again.
+    layers:
+        What is laid around the object store: retries, a cache, encryption, limits, other copies. None reads it from the
+        environment (see `LayerConfig`).
     store_options:
         Passed to the object store: ``endpoint_url``, ``max_connections``, ...
 
@@ -84,23 +92,23 @@ class StorageManager(DataStorage):
 
     def __init__(
         self,
-        where: str | os.PathLike[str] | GCSConfig | S3Config,
+        where: str | os.PathLike[str] | Config,
         *,
         schema_manager: SchemaManager | None = None,
         registry: CollectorRegistry | None = None,
         metrics: StorageMetrics | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         compression: Compression | None = None,
-        retry: RetryPolicy | None = None,
+        layers: Layers | None = None,
         **store_options: Any,
     ) -> None:
         self._lake: LakeStorage | None = None
         self._closed = False
-        self.url, options, policy, configured = _settings(where)
+        self.url, options, configured = _settings(where)
         self.schema_manager = schema_manager if schema_manager is not None else SchemaManager()
         self.metrics = metrics if metrics is not None else StorageMetrics()
         self._options = options | store_options
-        self._retry = retry or policy
+        self._layers = layers if layers is not None else layers_from_environment(_place(where))
         self._formatter = ParquetFormatter(compression or configured)
         self._cache: LRUCache[bytes] = LRUCache(cache_bytes)
         self._prometheus = PrometheusHook(registry) if registry is not None else None
@@ -110,7 +118,7 @@ class StorageManager(DataStorage):
         self._starting = asyncio.Lock()
 
     @classmethod
-    def open(cls, where: str | os.PathLike[str] | GCSConfig | S3Config, **options: Any) -> Self:
+    def open(cls, where: str | os.PathLike[str] | Config, **options: Any) -> Self:
         """Return the manager of `where`, to be awaited or entered; options are those of the class."""
         return cls(where, **options)
 
@@ -139,7 +147,7 @@ class StorageManager(DataStorage):
             if self._lake is None:
                 # In a thread: it imports the client library. Nothing connects before the first request.
                 self._store = await in_thread(
-                    partial(open_store, self.url, hook=self._hook, retry=self._retry, **self._options)
+                    partial(open_store, self.url, hook=self._hook, layers=self._layers, **self._options)
                 )
                 self._lake = LakeStorage(
                     self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
@@ -271,16 +279,20 @@ def _connections_in_use(store: ObjectStore) -> int:
     return stats.in_use if stats is not None else 0
 
 
-def _settings(
-    where: str | os.PathLike[str] | GCSConfig | S3Config,
-) -> tuple[str, dict[str, Any], RetryPolicy, Compression]:
-    """Return URL, store options, retries and compression."""
-    if isinstance(where, GCSConfig | S3Config):
-        return where.url, where.store_options(), RetryPolicy(**where.retry_options()), where.compression
-    if not isinstance(where, str | os.PathLike):
-        raise ConfigurationError(f"{where!r} is no URL, path, GCSConfig or S3Config")
-    where = os.fspath(where)
-    options = store_options_from_environment(where)
-    if where.startswith("file:") or "://" not in where:
+def _settings(where: str | os.PathLike[str] | Config) -> tuple[str, dict[str, Any], Compression]:
+    """Return URL, store options and compression."""
+    place = _place(where)
+    if not isinstance(place, str):
+        return place.url, place.store_options(), place.compression
+    options = store_options_from_environment(place)
+    if place.startswith("file:") or "://" not in place:
         options["create"] = True  # a folder costs nothing, and has no owner to ask
-    return where, options, DEFAULT_POLICY, "zstd"
+    return place, options, "zstd"
+
+
+def _place(where: str | os.PathLike[str] | Config) -> str | Config:
+    if isinstance(where, AzureConfig | GCSConfig | S3Config):
+        return where
+    if not isinstance(where, str | os.PathLike):
+        raise ConfigurationError(f"{where!r} is no URL, path, GCSConfig, S3Config or AzureConfig")
+    return os.fspath(where)

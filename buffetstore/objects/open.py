@@ -1,4 +1,4 @@
-"""From a URL to a store with its wrappers: the one list of layers."""
+"""From a URL to a store with its layers: which stores there are, ours and others'."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from buffetstore.errors import ConfigurationError, MissingDependencyError
 from buffetstore.monitoring.events import Hook, no_hook
-from buffetstore.objects.wrappers.metrics import MetricsStore
+from buffetstore.objects.layers import DEFAULT_LAYERS, Layers
 from buffetstore.objects.wrappers.prefix import PrefixStore
-from buffetstore.objects.wrappers.retry import DEFAULT_POLICY, RetryStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from buffetstore.objects.base import ObjectStore
-    from buffetstore.resilience.retry import RetryPolicy
 
     StoreFactory = Callable[..., ObjectStore]
 
@@ -76,19 +74,20 @@ def register_store(scheme: str, factory: StoreFactory) -> None:
 
 
 def open_store(
-    url: str | os.PathLike[str], *, hook: Hook = no_hook, retry: RetryPolicy = DEFAULT_POLICY, **options: Any
+    url: str | os.PathLike[str], *, hook: Hook = no_hook, layers: Layers = DEFAULT_LAYERS, **options: Any
 ) -> ObjectStore:
     """Return the store at `url`; close it with `aclose` or `async with`.
 
     Parameters
     ----------
     url:
-        `memory://`, `file:///folder` or a plain path, `gs://bucket`, `s3://bucket`. What follows the bucket is a
-        prefix: the keys of the store begin below it.
+        `memory://`, `file:///folder` or a plain path, `gs://bucket`, `s3://bucket`, `az://container` or
+        `abfss://container@account.dfs.core.windows.net`, `sftp://host/folder`, `webhdfs://host:port/folder`, or what
+        was registered by `register_store`. What follows the bucket is a prefix: the keys of the store begin below it.
     hook:
         Told of every operation and retry.
-    retry:
-        The one layer that retries; `RetryPolicy(attempts=1)` does not.
+    layers:
+        What is laid around the store: retries, a cache, encryption, limits, other copies.
     **options:
         The store's own, as its constructor documents them: `create=True` for a folder, for example.
 
@@ -99,22 +98,18 @@ def open_store(
     MissingDependencyError
         The scheme's client library is not installed.
     """
-    text = os.fspath(url)
-    scheme, place, prefix = _split(text)
-    layers = [
-        # outermost first
-        lambda store: MetricsStore(store, hook),
-        lambda store: RetryStore(store, retry, hook=hook),
-        *([lambda store: PrefixStore(store, prefix)] if prefix else []),
-    ]
-    factory = _factory(scheme, text, options)
+    return layers.around(_bare(os.fspath(url), options), hook, lambda copy: _bare(copy, {}))
+
+
+def _bare(url: str, options: dict[str, Any]) -> ObjectStore:
+    """Return the store at `url` with nothing around it but its prefix."""
+    scheme, place, prefix = _split(url)
+    factory = _factory(scheme, url, options)
     try:
         store = factory(place, **options)
     except TypeError as error:
-        raise ConfigurationError(f"{text!r} cannot be opened with {', '.join(sorted(options))}: {error}") from error
-    for layer in reversed(layers):
-        store = layer(store)
-    return store
+        raise ConfigurationError(f"{url!r} cannot be opened with {', '.join(sorted(options))}: {error}") from error
+    return PrefixStore(store, prefix) if prefix else store
 
 
 def _split(url: str) -> tuple[str, str, str]:

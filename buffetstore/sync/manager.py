@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from buffetstore.config import GCSConfig, S3Config
+    from buffetstore.config import Config, GCSConfig
     from buffetstore.monitoring import StorageMetrics
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas import Mapping as SourceMapping
@@ -32,7 +32,7 @@ class StorageManager:
     Make one with `open`, or a `GCSStorageManager`; end it with `close` or `with`. Ctrl-C cancels the call that runs.
     """
 
-    def __init__(self, where: str | GCSConfig | S3Config, **options: Any) -> None:
+    def __init__(self, where: str | Config, **options: Any) -> None:
         self._start(awaited.StorageManager(where, **options))
 
     def _start(self, manager: awaited.StorageManager) -> None:
@@ -153,7 +153,7 @@ class GCSStorageManager(StorageManager):
         self._start(awaited.GCSStorageManager(config, schema_manager, **options))
 
 
-def open(where: str | GCSConfig | S3Config, **options: Any) -> StorageManager:  # noqa: A001 - `sync.open(url)` is the point
+def open(where: str | Config, **options: Any) -> StorageManager:  # noqa: A001 - `sync.open(url)` is the point
     """Open the store at a URL; options are those of the async `StorageManager`.
 
     >>> from buffetstore import sync

@@ -2,12 +2,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import ClassVar
 
 import pytest
 from pydantic import ValidationError
 
-from buffetstore.config import GCSConfig, S3Config, store_options_from_environment
+from buffetstore.config import (
+    AzureConfig,
+    GCSConfig,
+    LayerConfig,
+    S3Config,
+    layers_from_environment,
+    store_options_from_environment,
+)
 from buffetstore.errors import ConfigurationError
+from buffetstore.objects.layers import Layers
 from buffetstore.objects.open import open_store
 from buffetstore.resilience.retry import RetryPolicy
 
@@ -223,3 +232,105 @@ def test_options_of_a_bare_url_come_from_the_environment():
         store_options_from_environment("s3://b", {"S3_MAX_CONNECTIONS": "lots"})
     with pytest.raises(ConfigurationError, match="STORAGE_EMULATOR_HOST is 'ftp://h'"):
         store_options_from_environment("gs://b", {"STORAGE_EMULATOR_HOST": "ftp://h"})
+
+
+class TestLayers:
+    EVERY: ClassVar[dict[str, str]] = {
+        "OBJECT_ENCRYPTION_KEYS": "new=" + "A" * 43 + "=, old=" + "B" * 42 + "A=",
+        "ENABLE_CACHE": "true",
+        "CACHE_DIR": "/tmp/cache",
+        "CACHE_MEMORY_BYTES": "1",
+        "CACHE_DISK_BYTES": "2",
+        "CACHE_TTL_SECONDS": "3",
+        "CACHE_FRESH_SECONDS": "4",
+        "FALLBACK_URL": "gs://copy",
+        "REPLICA_URLS": "s3://one, az://two",
+        "ENABLE_HEDGING": "1",
+        "HEDGE_PERCENTILE": "0.9",
+        "HEDGE_BUDGET": "0.1",
+        "RETRY_ATTEMPTS": "7",
+        "RETRY_BASE_SECONDS": "0.5",
+        "RETRY_MAX_SECONDS": "5",
+        "RETRY_DEADLINE_SECONDS": "6",
+        "RETRY_BUDGET": "8",
+        "CALL_SECONDS": "9",
+        "ENABLE_CIRCUIT_BREAKER": "yes",
+        "CIRCUIT_FAILURE_RATIO": "0.6",
+        "CIRCUIT_MINIMUM_CALLS": "10",
+        "CIRCUIT_OPEN_SECONDS": "11",
+        "RATE_REQUESTS_PER_SECOND": "12",
+        "RATE_BYTES_PER_SECOND": "13",
+        "MAX_CONCURRENT_CALLS": "14",
+        "MAX_BYTES_IN_FLIGHT": "15",
+    }
+
+    def test_every_layer_is_set_by_its_variables(self):
+        assert set(self.EVERY) == {names[0] for names in LayerConfig.VARIABLES.values()}
+        layers = LayerConfig.from_environment(env=self.EVERY).layers()
+        assert layers.encryption.current_key_id == "new"
+        cache = layers.cache
+        assert (cache.memory_bytes, str(cache.folder), cache.disk_bytes) == (1, "/tmp/cache", 2)
+        assert (cache.ttl_seconds, cache.fresh_seconds) == (3, 4)
+        assert cache.immutable("raw/bars/year=2024/AAPL-1.parquet")
+        assert not cache.immutable("raw/bars/_delta_log/00000000000000000010.checkpoint.parquet")
+        assert (layers.fallback, layers.replicas) == ("gs://copy", ("s3://one", "az://two"))
+        assert (layers.hedge.percentile, layers.hedge.budget) == (0.9, 0.1)
+        retry = layers.retry
+        assert (retry.attempts, retry.base_seconds, retry.max_seconds, retry.deadline_seconds) == (7, 0.5, 5, 6)
+        assert (retry.budget, retry.call_seconds) == (8, 9)
+        circuit = layers.circuit
+        assert (circuit.failure_ratio, circuit.minimum_calls, circuit.open_seconds) == (0.6, 10, 11)
+        assert (layers.rate.requests_per_second, layers.rate.bytes_per_second) == (12, 13)
+        assert (layers.limit.calls, layers.limit.bytes_in_flight) == (14, 15)
+
+    def test_without_any_there_are_retries_only(self):
+        assert LayerConfig.from_environment(env={}).layers() == Layers()
+        assert LayerConfig.from_environment(env={"CACHE_DIR": "/tmp/c"}).layers().cache is None
+
+    @pytest.mark.parametrize(
+        ("variable", "value"),
+        [("RETRY_ATTEMPTS", "0"), ("CACHE_TTL_SECONDS", "-1"), ("ENABLE_CACHE", "perhaps"), ("HEDGE_PERCENTILE", "2")],
+    )
+    def test_what_is_wrong_is_named(self, variable, value):
+        with pytest.raises(ConfigurationError, match=f"{variable} is '{value}'"):
+            LayerConfig.from_environment(env={variable: value})
+
+    @pytest.mark.parametrize("keys", ["no-separator", "k=notbase64!", "k=c2hvcnQ="])
+    def test_keys_that_are_none_are_not_shown(self, keys):
+        with pytest.raises(ConfigurationError, match="OBJECT_ENCRYPTION_KEYS") as wrong:
+            LayerConfig.from_environment(env={"OBJECT_ENCRYPTION_KEYS": keys})
+        assert keys.partition("=")[2] not in str(wrong.value) or "=" not in keys
+
+    def test_a_clouds_own_attempts_go_first(self):
+        env = {"RETRY_ATTEMPTS": "4", "S3_RETRY_ATTEMPTS": "9", "GCS_RETRY_ATTEMPTS": "2"}
+        for url, attempts in (("s3://b", 9), ("gs://b", 2), ("az://b", 4), ("memory://", 4)):
+            assert layers_from_environment(url, env).retry.attempts == attempts
+        assert layers_from_environment(S3Config(bucket="data", retry_attempts=5), env).retry.attempts == 5
+        assert layers_from_environment(S3Config(bucket="data"), env).retry.attempts == 4
+        with pytest.raises(ConfigurationError, match="S3_RETRY_ATTEMPTS"):
+            layers_from_environment("s3://b", {"S3_RETRY_ATTEMPTS": "many"})
+
+
+class TestAzure:
+    def test_settings_become_options(self):
+        env = {
+            "AZURE_CONTAINER": "lake",
+            "AZURE_PREFIX": "raw",
+            "AZURE_STORAGE_ACCOUNT": "acct",
+            "AZURE_STORAGE_KEY": "c2VjcmV0",
+            "AZURE_STORAGE_ENDPOINT": "127.0.0.1:10000/devstoreaccount1",
+            "AZURE_RETRY_ATTEMPTS": "6",
+        }
+        config = AzureConfig.from_environment(env=env)
+        assert config.url == "az://lake/raw"
+        options = config.store_options()
+        assert (options["account"], options["endpoint_url"]) == ("acct", "http://127.0.0.1:10000/devstoreaccount1")
+        assert "c2VjcmV0" not in repr(config) + repr(options)
+        assert open_store(config.url, **options).url.startswith("az://")
+        assert store_options_from_environment("az://lake", env)["account"] == "acct"
+        assert "container" not in store_options_from_environment("abfss://lake@acct.dfs.core.windows.net", env)
+
+    @pytest.mark.parametrize("name", ["A", "ab", "two--hyphens", "-a-", "x" * 64])
+    def test_names_of_containers(self, name):
+        with pytest.raises(ConfigurationError, match="container"):
+            AzureConfig(container=name)

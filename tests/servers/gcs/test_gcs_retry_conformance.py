@@ -29,6 +29,7 @@ from buffetstore.errors import (
 from buffetstore.objects.base import CREATE, OVERWRITE, Update
 from buffetstore.objects.gcs import GCSStore  # noqa: F401 - loaded before a loop runs
 from buffetstore.objects.helpers import exists, get_bytes, head, list_all
+from buffetstore.objects.layers import Layers
 from buffetstore.objects.open import open_store
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.testing.gcs import Fault
@@ -46,7 +47,7 @@ repeated = pytest.mark.parametrize("instructions", REPEATED, ids=" ".join)
 @pytest.fixture
 async def store(server, bucket):
     policy = RetryPolicy(attempts=4, base_seconds=0.001)
-    async with open_store(f"gs://{bucket}", api_root=server.url, retry=policy, timeout_seconds=5) as store:
+    async with open_store(f"gs://{bucket}", api_root=server.url, layers=Layers(retry=policy), timeout_seconds=5) as store:
         yield store
 
 

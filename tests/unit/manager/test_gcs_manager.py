@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from buffetstore import DataQuery, GCSConfig, GCSStorageManager, RetryPolicy
+from buffetstore import DataQuery, GCSConfig, GCSStorageManager, Layers, RetryPolicy
 from buffetstore.errors import AuthenticationError, BucketNotFoundError, PermissionDeniedError, UnavailableError
 from buffetstore.testing.data_storage import bars
 from buffetstore.testing.gcs import serve_in_thread
@@ -31,7 +31,7 @@ def gcs() -> Iterator[Any]:
 
 def manager(server: Any, bucket: str = "data") -> GCSStorageManager:
     config = GCSConfig(project_id="test", data_bucket=bucket, emulator_host=server.url)
-    return GCSStorageManager(config, retry=QUICK)
+    return GCSStorageManager(config, layers=Layers(retry=QUICK))
 
 
 async def test_a_bucket_that_does_not_exist(gcs: Any) -> None:

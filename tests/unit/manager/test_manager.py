@@ -142,7 +142,7 @@ def test_configurations_carry_everything() -> None:
     config = S3Config(bucket="data", endpoint_url="http://localhost:9", retry_attempts=7, compression="lz4")
     manager = StorageManager(config)
     assert manager.url == "s3://data"
-    assert manager._retry.attempts == 7
+    assert manager._layers.retry.attempts == 7
     assert manager._formatter.compression == "lz4"
     assert manager._options["endpoint_url"] == "http://localhost:9"
 
