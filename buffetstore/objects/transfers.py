@@ -337,13 +337,15 @@ class _Reader:
                 await take(result)
 
         async def describe() -> None:
+            if any(meta.checksum for meta in metas):
+                return
             async with await self._store.get(self._key, if_match=version, head=True) as result:
                 metas.append(self._same(metas, result.meta, size))
 
         calls: list[Callable[[], Awaitable[None]]] = [partial(take, result) for result in begun]
         calls += [partial(fetch, start) for start in range(offset, size, self._part_bytes)]
-        if not is_plain and not any(meta.checksum for meta in metas):
-            calls.insert(1, describe)  # some services give the checksum of all the bytes only with no range
+        if not is_plain:
+            calls.append(describe)  # some services give the checksum of all the bytes only where no range is asked
         await gather(calls, limit=self._concurrency)
         expected = next((meta.checksum for meta in metas if meta.checksum is not None), None)
         if expected is not None and not is_plain:
