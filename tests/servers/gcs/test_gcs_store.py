@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import json
 import os
 import socket
+import warnings
 
 import pytest
 from aiohttp import web
@@ -31,7 +33,7 @@ from buffetstore.objects.gcs import GCSStore
 from buffetstore.objects.helpers import get_bytes, head, list_all
 from buffetstore.objects.open import open_store
 from buffetstore.objects.pool import pool_stats, warm_up
-from buffetstore.testing.gcs import Fault, GCSServer
+from buffetstore.testing.gcs import Fault, GCSServer, serve_in_thread
 
 CHUNK = 256 * 1024
 
@@ -302,6 +304,18 @@ async def test_it_belongs_to_one_loop(store):
 
     await asyncio.to_thread(elsewhere)
     assert "another event loop" in failures[0]
+
+
+def test_a_second_loop_gets_connections_and_a_token_of_its_own(service_account):
+    with serve_in_thread(buckets=["b"], token="good") as server:
+        store = GCSStore("b", api_root=server.url, service_file=service_account(f"{server.url}/token"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)  # whose loop is gone is left to the collector
+            for number in range(3):
+                asyncio.run(store.put(f"k{number}", b"", mode=CREATE))
+            assert len(asyncio.run(list_all(store))) == 3
+            asyncio.run(store.aclose())
+            gc.collect()
 
 
 def test_settings_are_checked_together():
