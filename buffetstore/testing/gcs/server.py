@@ -273,12 +273,17 @@ def _flipped(body: bytes) -> bytes:
 
 @contextmanager
 def serve_in_thread(
-    *, host: str = "127.0.0.1", port: int = 0, buckets: Sequence[str] = (), token: str | None = None
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    buckets: Sequence[str] = (),
+    token: str | None = None,
+    versioning: bool = False,
 ) -> Iterator[GCSServer]:
     """Run a server on a loop of its own thread, for clients that block and for tests on several loops."""
     started: threading.Event = threading.Event()
     stop: list[Callable[[], object]] = []
-    server = GCSServer(host=host, port=port, buckets=buckets, token=token)
+    server = GCSServer(host=host, port=port, buckets=buckets, token=token, versioning=versioning)
     failures: list[BaseException] = []
 
     async def serve() -> None:

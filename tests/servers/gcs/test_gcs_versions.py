@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import aiohttp
 import pytest
 
 from buffetstore.errors import InvalidRangeError, NotFoundError
@@ -9,6 +10,8 @@ from buffetstore.objects.base import Attributes, ByteRange
 from buffetstore.objects.gcs import GCSStore
 from buffetstore.objects.helpers import get_bytes, head, list_all
 from buffetstore.objects.open import open_store
+from buffetstore.testing.gcs import GCSServer
+from buffetstore.testing.gcs.errors import ApiError
 
 
 @pytest.fixture
@@ -91,3 +94,26 @@ def test_google_sees_the_same(google, server, bucket):
     left = [each.generation for each in home.list_blobs(prefix="k", versions=True)]
     assert len(left) == 3
     assert found[1].generation not in left
+
+
+async def test_the_server_keeps_them_as_google_does():
+    async with GCSServer(buckets=["b"], versioning=True) as server, GCSStore("b", api_root=server.url) as store:
+        first = await store.put("k", b"1")
+        await store.delete(["k"])
+        with pytest.raises(ApiError, match="not empty"):
+            server.state.delete_bucket("b")
+        patched = server.state.patch("b", "k", {"contentType": "text/x"}, generation=int(first.version))
+        assert patched.deleted is not None
+        async with await store.get_version("k", first.version) as result:
+            assert result.meta.attributes.content_type == "text/x"
+        server.state.bucket("b").fields["versioning"] = {"enabled": False}
+        await store.put("k", b"2")
+        await store.put("k", b"3")  # what is replaced now is gone, what was kept stays
+        assert [each.is_current async for each in store.list_versions()] == [True, False]
+        async with aiohttp.ClientSession(server.url) as http:
+            path = "/storage/v1/b/b/o"
+            assert (await http.get(path, params={"versions": "true", "delimiter": "/"})).status == 400
+            assert (await http.delete(f"{path}/k", params={"generation": first.version})).status == 204
+            assert (await http.delete(f"{path}/k", params={"generation": first.version})).status == 404
+        server.state.delete("b", "k", generation=int((await head(store, "k")).version))
+        server.state.delete_bucket("b")
