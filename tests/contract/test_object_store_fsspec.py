@@ -25,6 +25,11 @@ class TestFsspecLocal(FsspecContract):
         async with FsspecStore(LocalFileSystem(), str(tmp_path)) as store:
             yield store
 
+    @pytest.fixture
+    async def missing_bucket_store(self, tmp_path):
+        async with FsspecStore(LocalFileSystem(), str(tmp_path / "none")) as store:
+            yield store
+
 
 class TestFsspecMemory(FsspecContract):
     @pytest.fixture
@@ -62,4 +67,11 @@ class TestFsspecAsynchronous(FsspecContract):
     async def store(self, tmp_path):
         fs = AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True)
         async with FsspecStore(fs, str(tmp_path)) as store:
+            yield store
+
+    @pytest.fixture
+    async def missing_bucket_store(self, tmp_path):
+        async with FsspecStore(
+            AsyncFileSystemWrapper(LocalFileSystem(), asynchronous=True), str(tmp_path / "none")
+        ) as store:
             yield store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from buffetstore.errors import InvalidInputError, NotFoundError, PreconditionFailedError, StorageError
@@ -10,13 +11,14 @@ from buffetstore.objects.fsspec.errors import mapped
 from buffetstore.objects.fsspec.files import CHUNK_BYTES
 from buffetstore.objects.local_files import content_type
 from buffetstore.objects.ranges import checked_range, coalesce, cut
-from buffetstore.resilience.concurrency import unhurried
+from buffetstore.resilience.concurrency import gather, unhurried
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from buffetstore.objects.base import Data
     from buffetstore.objects.fsspec.files import Reader, Status
+_READS_AT_ONCE = 8
 
 
 def meta_of(key: str, status: Status, if_match: str | None) -> ObjectMeta:
@@ -32,7 +34,8 @@ async def read_ranges(reader: Reader, key: str, ranges: Sequence[tuple[int, int]
     """Return several ranges of an open file, in the order asked."""
     wanted = [checked_range(start, end, reader.status.size, key) for start, end in ranges]
     joined = coalesce(wanted)
-    return cut(wanted, joined, [await reader.read(start, end) for start, end in joined])
+    bodies = await gather([partial(reader.read, start, end) for start, end in joined], limit=_READS_AT_ONCE)
+    return cut(wanted, joined, bodies)
 
 
 class Body(GetResult):

@@ -67,20 +67,15 @@ def open_sftp(
 
     Parameters
     ----------
-    url:
-        `sftp://[user@]host[:port]`. A path in it is the root.
-    root:
-        The folder that keys are below: `/` by default, so that `sftp://host/data/market` is the server's
-        `/data/market`. One that does not begin with `/` is below the login's home, and `~` is the home itself.
-    create:
-        Make `root` if it is missing.
+    root, create:
+        The folder that keys are below, made if it is missing with `create`. It is `/` by default, so that
+        `sftp://host/data/market` is the server's `/data/market`; below the login's home if it does not begin with `/`.
     username, password, client_keys, passphrase:
         The login: keys are private key files, with the passphrase that opens them. By default the user of this process
         with the keys of ``~/.ssh`` and those of the SSH agent.
-    known_hosts:
-        The file of trusted host keys; ``~/.ssh/known_hosts`` by default.
-    verify_host:
-        False trusts any host: whoever is on the way can then read and change everything, the password too.
+    known_hosts, verify_host:
+        The file of trusted host keys, ``~/.ssh/known_hosts`` by default. ``verify_host=False`` trusts any host: whoever
+        is on the way can then read and change everything, the password too.
     port:
         22 unless given, here or in the URL.
     timeout_seconds:
@@ -93,20 +88,19 @@ def open_sftp(
     sftp = import_module("buffetstore.objects.fsspec.sftp")
     pool = import_module("buffetstore.objects.fsspec.sftp_pool")
     user, port = username or place.username, port or place.port or 22
-    arguments: dict[str, Any] = {"host": place.host, "port": port, "config": None, "keepalive_interval": 15}
-    if user is not None:
-        arguments["username"] = user
-    if password is not None:
-        arguments["password"] = password
-    if client_keys is not None:
-        keys = [client_keys] if isinstance(client_keys, str | os.PathLike) else client_keys
-        arguments["client_keys"] = [os.fspath(key) for key in keys]
-    if passphrase is not None:
-        arguments["passphrase"] = passphrase
+    keys = [client_keys] if isinstance(client_keys, str | os.PathLike) else client_keys
+    given = {
+        "username": user,
+        "password": password,
+        "client_keys": None if keys is None else [os.fspath(key) for key in keys],
+        "passphrase": passphrase,
+        "known_hosts": None if known_hosts is None else os.fspath(known_hosts),
+    }
+    # What is None is left to asyncssh, but for the known hosts, where None trusts any.
+    arguments: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    arguments |= {"host": place.host, "port": port, "config": None, "keepalive_interval": 15}
     if not verify_host:
         arguments["known_hosts"] = None
-    elif known_hosts is not None:
-        arguments["known_hosts"] = os.fspath(known_hosts)
     name = f"sftp://{_netloc(place, user, port, 22)}"
     files = sftp.SFTPFiles(
         pool.SFTPPool(name, arguments, max_connections=max_connections, timeout_seconds=timeout_seconds)

@@ -22,11 +22,23 @@ class TestAsyncssh(SFTPContract):
         async with FsspecStore.from_url(asyncssh_server.url, root=str(tmp_path), **asyncssh_server.options) as store:
             yield store
 
+    @pytest.fixture
+    async def missing_bucket_store(self, asyncssh_server, tmp_path):
+        async with FsspecStore.from_url(
+            asyncssh_server.url, root=f"{tmp_path}/none", **asyncssh_server.options
+        ) as store:
+            yield store
+
 
 class TestOpenSSH(SFTPContract):
     @pytest.fixture
     async def store(self, openssh_server, tmp_path):
         async with FsspecStore.from_url(openssh_server.url, root=str(tmp_path), **openssh_server.options) as store:
+            yield store
+
+    @pytest.fixture
+    async def missing_bucket_store(self, openssh_server, tmp_path):
+        async with FsspecStore.from_url(openssh_server.url, root=f"{tmp_path}/none", **openssh_server.options) as store:
             yield store
 
 

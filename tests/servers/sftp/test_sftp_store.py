@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
 import time
 
 import pytest
@@ -36,6 +37,17 @@ def opened(server, root, **options):
 def left(folder):
     """Every file below the folder, hidden ones too."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 1 MiB."""
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]
+    mounted = subprocess.run(mount, check=False, capture_output=True)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small tmpfs")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
 
 
 @pytest.fixture
@@ -263,6 +275,15 @@ class TestFaults:
                 await store.put("k", b"full")
             assert await get_bytes(store, "k") == b"old"
         assert left(tmp_path) == ["k"]
+
+    async def test_a_full_disk_of_openssh(self, openssh_server, small_disk):
+        """It says no more than "Failure"; what is free tells."""
+        async with opened(openssh_server, small_disk) as store:
+            await store.put("k", b"old")
+            with pytest.raises(StorageFullError):
+                await store.put("k", bytes(4_000_000))
+            assert await get_bytes(store, "k") == b"old"
+        assert left(small_disk) == ["k"]
 
     async def test_a_server_that_dies_while_it_is_written_to(self, mortal_servers, tmp_path):
         mortal_server, other = mortal_servers

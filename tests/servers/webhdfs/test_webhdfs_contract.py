@@ -20,6 +20,11 @@ class TestWebHDFS(WebHDFSContract):
         async with FsspecStore.from_url(f"webhdfs://127.0.0.1:{namenode.port}", root="/data", user="analyst") as store:
             yield store
 
+    @pytest.fixture
+    async def missing_bucket_store(self, namenode):
+        async with FsspecStore.from_url(f"webhdfs://127.0.0.1:{namenode.port}", root="/none") as store:
+            yield store
+
 
 class TestRetryOverWebHDFS(WebHDFSContract):
     @pytest.fixture
