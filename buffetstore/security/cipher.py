@@ -181,6 +181,10 @@ class ObjectCipher:
         final:
             The object ends with it.
         """
+        if len(data) <= CHUNK_BYTES:
+            nonce = _nonce(index, final=final)
+            chunk = self._cipher.encrypt(nonce, data, self._core + nonce)
+            return self.header.pack() + chunk if header else chunk
         start = HEADER_BYTES if header else 0
         size = sealed_size(len(data)) - HEADER_BYTES
 
@@ -215,7 +219,7 @@ class ObjectCipher:
         if size is None:
             raise TamperedError(f"chunk {index} is cut: {len(sealed)} bytes are no whole chunks")
         view = memoryview(sealed)
-        if size == 0:
+        if size <= CHUNK_BYTES:
             return self._opened(_nonce(index, final=final), view, index)
         return filled(size, lambda target: self._open_into(target, view, index, final=final))
 

@@ -40,13 +40,17 @@ from buffetstore.objects.wrappers.sealed import (
     SealedObject,
     SealedResult,
     SealedUpload,
+    beginning,
     in_thread_if_large,
     named,
+    not_sealed,
+    poured,
     shown,
+    size_of,
 )
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import give_way
-from buffetstore.security import CHUNK_BYTES, HEADER_BYTES, Header, KeyProvider, ObjectCipher, plain_size
+from buffetstore.security import CHUNK_BYTES, Header, KeyProvider, ObjectCipher, plain_size
 from buffetstore.security.cipher import MAGIC
 
 if TYPE_CHECKING:
@@ -171,7 +175,7 @@ class EncryptionStore(StoreWrapper):
                         continue
                     return await self.put(target, data, mode=mode, attributes=attributes)
                 async with await self.start_upload(target, mode=mode, attributes=attributes) as upload:
-                    if await _poured(result, upload):
+                    if await poured(result, upload):
                         return await upload.complete()
 
     async def signed_url(
@@ -234,27 +238,32 @@ class EncryptionStore(StoreWrapper):
 
     async def _opened(self, fetch: Callable[..., Awaitable[GetResult]]) -> SealedObject:
         """Read the header of what `fetch` gives."""
-        meta, head = await _beginning(fetch)
+        meta, head = await beginning(fetch)
         with named(meta.key):
             header = Header.parse(head)
             if header is None:
                 if not self._allow:
-                    raise _not_sealed()
+                    raise not_sealed()
                 return SealedObject(meta, None, proved=True)
             cipher = await self._cipher(meta, header)
-            return SealedObject(shown(meta, _size(meta)), cipher, proved=header.length is not None)
+            return SealedObject(shown(meta, size_of(meta)), cipher, proved=header.length is not None)
 
     async def _cipher(self, meta: ObjectMeta, header: Header) -> ObjectCipher:
-        if header.length not in {None, _size(meta)}:
-            raise TamperedError(f"it was cut or extended: {header.length} bytes were written, it has {_size(meta)}")
+        if header.length not in {None, size_of(meta)}:
+            raise TamperedError(f"it was cut or extended: {header.length} bytes were written, it has {size_of(meta)}")
         return await ObjectCipher.held(self._keys, self._prefix + meta.key, header)
 
     async def _whole(self, result: GetResult) -> GetResult:
         async def cipher(head: Data) -> ObjectCipher:
+            held = self._held.get(meta.key)
             header = Header.parse(head)
             if header is None:
-                raise _not_sealed()
-            return await self._cipher(result.meta, header)
+                raise not_sealed()
+            if held is not None and held.cipher is not None and held.cipher.header == header:
+                return held.cipher
+            found = await self._cipher(result.meta, header)
+            self._held.put(meta.key, SealedObject(meta, found, proved=header.length is not None), 1)
+            return found
 
         try:
             meta = await self._head(result.meta)
@@ -331,7 +340,8 @@ class EncryptionStore(StoreWrapper):
         """Say which key it is, for people: the header is what counts."""
         if not self.inner.capabilities.metadata:
             return attributes
-        return replace(attributes, metadata={**attributes.metadata, KEY_ID: self._keys.current_key_id})
+        metadata = {**attributes.metadata, KEY_ID: self._keys.current_key_id}
+        return Attributes(attributes.content_type, metadata, attributes.storage_class)
 
     def _listed(self, meta: ObjectMeta) -> ObjectMeta:
         size = plain_size(meta.size)
@@ -341,7 +351,7 @@ class EncryptionStore(StoreWrapper):
         if self._allow:
             return (await self._all_listed([meta]))[0]
         with named(meta.key):
-            return shown(meta, _size(meta))
+            return shown(meta, size_of(meta))
 
     async def _all_listed(self, page: Sequence[ObjectMeta]) -> list[ObjectMeta]:
         """Tell sealed objects from others by their headers."""
@@ -351,45 +361,9 @@ class EncryptionStore(StoreWrapper):
             if held is not None and held.meta.version == meta.version:
                 return shown(meta, held.meta.size)
             try:
-                _, head = await _beginning(partial(self.inner.get, meta.key, if_match=meta.version))
+                _, head = await beginning(partial(self.inner.get, meta.key, if_match=meta.version))
             except (PreconditionFailedError, NotFoundError):  # it changed meanwhile: the listing is of before
                 return self._listed(meta)
             return self._listed(meta) if head.startswith(MAGIC) else meta
 
         return await gather([partial(look, meta) for meta in page])
-
-
-async def _beginning(fetch: Callable[..., Awaitable[GetResult]]) -> tuple[ObjectMeta, bytes]:
-    """Return the metadata and as many bytes as a header has."""
-    try:
-        result = await fetch(range=ByteRange(0, HEADER_BYTES))
-    except InvalidRangeError:  # it is empty
-        async with await fetch() as result:
-            return result.meta, b""
-    return result.meta, await result.read()
-
-
-async def _poured(result: GetResult, upload: Upload) -> bool:
-    """Write the body to the upload; return False if its object was replaced meanwhile."""
-    chunks = aiter(result)
-    while True:
-        try:
-            chunk = await anext(chunks, None)
-        except PreconditionFailedError:
-            return False
-        if chunk is None:
-            return True
-        await upload.write(chunk)
-
-
-def _size(meta: ObjectMeta) -> int:
-    size = plain_size(meta.size)
-    if size is None:
-        raise _not_sealed() if meta.size < HEADER_BYTES else TamperedError(f"it was cut: it has {meta.size} bytes")
-    return size
-
-
-def _not_sealed() -> TamperedError:
-    return TamperedError(
-        "it is not encrypted, though every object here should be: plaintext='allow' reads such objects as they are"
-    )

@@ -5,20 +5,28 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from buffetstore.errors import StorageError, UnavailableError, UnsupportedOperationError
+from buffetstore.errors import (
+    InvalidRangeError,
+    PreconditionFailedError,
+    StorageError,
+    TamperedError,
+    UnavailableError,
+    UnsupportedOperationError,
+)
+from buffetstore.objects.base import Attributes, ByteRange, ObjectMeta
 from buffetstore.objects.wrappers.base import UploadWrapper, WrappedResult
 from buffetstore.resilience.threads import in_thread
-from buffetstore.security import CHUNK_BYTES, HEADER_BYTES, ObjectCipher
+from buffetstore.security import CHUNK_BYTES, HEADER_BYTES, ObjectCipher, plain_size
 from buffetstore.security.cipher import SEALED_CHUNK_BYTES, chunk_count, sealed_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
-    from buffetstore.objects.base import Data, GetResult, ObjectMeta, Upload
+    from buffetstore.objects.base import Data, GetResult, Upload
 
 T = TypeVar("T")
 KEY_ID = "buffetstore-key-id"
@@ -59,8 +67,47 @@ def shown(meta: ObjectMeta, size: int) -> ObjectMeta:
     attributes = meta.attributes
     if attributes is not None and KEY_ID in attributes.metadata:
         kept = {name: value for name, value in attributes.metadata.items() if name != KEY_ID}
-        attributes = replace(attributes, metadata=kept)
-    return replace(meta, size=size, attributes=attributes, checksum=None)
+        attributes = Attributes(attributes.content_type, kept, attributes.storage_class)
+    # Not `replace`, which takes as long as the cipher does for a small object.
+    return ObjectMeta(meta.key, size, meta.version, meta.last_modified, attributes)
+
+
+async def beginning(fetch: Callable[..., Awaitable[GetResult]]) -> tuple[ObjectMeta, bytes]:
+    """Return the metadata and as many bytes as a header has."""
+    try:
+        result = await fetch(range=ByteRange(0, HEADER_BYTES))
+    except InvalidRangeError:  # it is empty
+        async with await fetch() as result:
+            return result.meta, b""
+    return result.meta, await result.read()
+
+
+async def poured(result: GetResult, upload: Upload) -> bool:
+    """Write the body to the upload; return False if its object was replaced meanwhile."""
+    chunks = aiter(result)
+    while True:
+        try:
+            chunk = await anext(chunks, None)
+        except PreconditionFailedError:
+            return False
+        if chunk is None:
+            return True
+        await upload.write(chunk)
+
+
+def size_of(meta: ObjectMeta) -> int:
+    """Return the plaintext's size of an object as the service tells it; `TamperedError` if it is none of ours."""
+    size = plain_size(meta.size)
+    if size is None:
+        raise not_sealed() if meta.size < HEADER_BYTES else TamperedError(f"it was cut: it has {meta.size} bytes")
+    return size
+
+
+def not_sealed() -> TamperedError:
+    """Return the error of an object that is not encrypted."""
+    return TamperedError(
+        "it is not encrypted, though every object here should be: plaintext='allow' reads such objects as they are"
+    )
 
 
 @contextmanager
