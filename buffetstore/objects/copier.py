@@ -91,8 +91,8 @@ class ObjectCopier:
         self._source = source
         self._target = target
         self._verify = verify
-        # What the target is found to compare by is computed from then on; this one costs next to nothing.
-        self._algorithms: set[Algorithm] = {"crc32c"}
+        # What the target is found to compare by is computed from then on; these cost next to nothing.
+        self._algorithms: set[Algorithm] = {"crc32c", "crc32"}
         # Classes have names of their own with each service.
         self._same_service = source.url.partition(":")[0] == target.url.partition(":")[0]
 
