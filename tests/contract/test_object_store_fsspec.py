@@ -10,7 +10,6 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
-from buffetstore.objects import RetryStore
 from buffetstore.objects.fsspec import FsspecStore
 from buffetstore.testing import ObjectStoreContract
 
@@ -40,17 +39,6 @@ class TestFsspecMemory(FsspecContract):
         async with FsspecStore(fs, root) as store:
             yield store
         fs.rm(root, recursive=True)
-
-
-class TestRetryOverFsspecMemory(FsspecContract):
-    @pytest.fixture
-    async def store(self):
-        fs = MemoryFileSystem(skip_instance_cache=True)
-        root = f"/{uuid.uuid4().hex}"
-        async with RetryStore(FsspecStore(fs, root, create=True)) as store:
-            yield store
-        if fs.exists(root):
-            fs.rm(root, recursive=True)
 
 
 class TestFsspecUnknown(FsspecContract):

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from buffetstore.errors import ConfigurationError, MissingDependencyError
+from buffetstore.errors import ConfigurationError, MissingDependencyError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,15 +183,17 @@ def open_generic(url: str, *, root: str = "", create: bool = False, **options: A
     generic = import_module("buffetstore.objects.fsspec.generic")
     inner = url.removeprefix(GENERIC)
     protocol = inner.partition("://")[0]
+    if "@" in inner.partition("://")[2].partition("/")[0]:
+        _place(inner)  # refuses a password
     try:
         kind = fsspec.get_filesystem_class(protocol)
         told = {**kind._get_kwargs_from_urls(inner), **options}  # noqa: SLF001 - what fsspec.core.url_to_fs calls
         fs = kind(**told, skip_instance_cache=True, use_listings_cache=False)
     except (ValueError, ImportError) as error:
         raise ConfigurationError(f"fsspec cannot open {protocol}://: {error}") from error
+    except OSError as error:  # some connect at once
+        raise UnavailableError(f"{protocol}:// cannot be reached: {error}") from error
     place = root or kind._strip_protocol(inner)  # noqa: SLF001
-    if "@" in inner.partition("://")[2].partition("/")[0]:
-        _place(inner)  # refuses a password
     return Opened(generic.FsspecFiles(fs), place, f"{GENERIC}{protocol}://{place.rstrip('/')}", create)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from buffetstore.errors import UnsupportedOperationError
-from buffetstore.objects import RetryStore, open_store
+from buffetstore.objects import open_store
 from buffetstore.objects.base import CREATE
 from buffetstore.objects.fsspec import FsspecStore
 from buffetstore.objects.helpers import get_bytes
@@ -23,13 +23,6 @@ class TestWebHDFS(WebHDFSContract):
     @pytest.fixture
     async def missing_bucket_store(self, namenode):
         async with FsspecStore.from_url(f"webhdfs://127.0.0.1:{namenode.port}", root="/none") as store:
-            yield store
-
-
-class TestRetryOverWebHDFS(WebHDFSContract):
-    @pytest.fixture
-    async def store(self, namenode):
-        async with RetryStore(FsspecStore.from_url(f"webhdfs://127.0.0.1:{namenode.port}", root="/data")) as store:
             yield store
 
 
