@@ -47,7 +47,9 @@ repeated = pytest.mark.parametrize("instructions", REPEATED, ids=" ".join)
 @pytest.fixture
 async def store(server, bucket):
     policy = RetryPolicy(attempts=4, base_seconds=0.001)
-    async with open_store(f"gs://{bucket}", api_root=server.url, layers=Layers(retry=policy), timeout_seconds=5) as store:
+    async with open_store(
+        f"gs://{bucket}", api_root=server.url, layers=Layers(retry=policy), timeout_seconds=5
+    ) as store:
         yield store
 
 

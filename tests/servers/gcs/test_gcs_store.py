@@ -346,12 +346,12 @@ async def test_many_downloads_that_are_cancelled_leave_nothing_behind(server, bu
         async def into():
             return await (await store.get("large")).readinto(memoryview(bytearray(3_000_000)))
 
-        everything = asyncio.all_tasks()
+        everything, busiest = asyncio.all_tasks(), 0
         for steps in (1, 10, 100, 300):
             tasks = [asyncio.create_task(call()) for call in (stream, into) * 100]
             for _ in range(steps):
                 await asyncio.sleep(0)
-            assert steps == 1 or 0 < pool_stats(store).in_use <= 50
+            busiest = max(busiest, pool_stats(store).in_use)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -359,6 +359,7 @@ async def test_many_downloads_that_are_cancelled_leave_nothing_behind(server, bu
             assert asyncio.all_tasks() == everything
         assert await asyncio.gather(*(call() for call in (stream, into) * 10)) == [3_000_000] * 20
         assert pool_stats(store).in_use == 0
+        assert 0 < busiest <= 50
 
 
 async def test_connections_are_opened_ahead(server, bucket):
