@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
 
 from buffetstore.errors import ConfigurationError, NotFoundError, PreconditionFailedError, UnavailableError
 from buffetstore.objects import Attributes, ByteRange, LocalStore, MemoryStore, get_bytes, head
-from buffetstore.objects.base import Checksum
+from buffetstore.objects.base import Checksum, ObjectMeta
 from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.objects.wrappers.cache import CacheStore
 from buffetstore.objects.wrappers.cached import CacheOptions, Entry
@@ -405,6 +406,19 @@ class TestEntries:
         object.__setattr__(meta, "checksum", Checksum("md5", "abc="))
         object.__setattr__(meta, "attributes", None)
         assert Entry.load(Entry(meta.version, meta, 0, b"body").dump()) == Entry(meta.version, meta, 0, b"body")
+
+    def test_the_format_that_was_ever_written_is_read(self):
+        """Entries of format 1 on the disks of users; a change of this needs another format version."""
+        found = Entry.load(
+            b'["v7", 2, {"key": "k", "size": 9, "modified": "2024-01-02T03:04:05.678901+00:00", '
+            b'"attributes": ["text/csv", {"a": "b"}, "COLD"], "checksum": ["crc32c", "AAAAAA=="]}]\nbody'
+        )
+        assert found is not None
+        assert (found.version, found.start, found.body, found.end) == ("v7", 2, b"body", 6)
+        assert found.meta == ObjectMeta(
+            "k", 9, "v7", datetime(2024, 1, 2, 3, 4, 5, 678901, UTC), Attributes("text/csv", {"a": "b"}, "COLD"),
+            Checksum("crc32c", "AAAAAA=="),
+        )  # fmt: skip
 
     @pytest.mark.parametrize("data", [b"", b"{}\n", b"[1,2]\n", b"\xff\n", b'["v", 0, {}]\n', b'["v", 0, 5]\n'])
     def test_what_is_none(self, data):

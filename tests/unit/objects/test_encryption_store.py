@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from random import Random
 
 import pytest
@@ -32,7 +33,7 @@ from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.objects.wrappers.cache import CacheStore
 from buffetstore.objects.wrappers.encryption import EncryptionStore
 from buffetstore.objects.wrappers.sealed import KEY_ID
-from buffetstore.security import CHUNK_BYTES, HEADER_BYTES, StaticKeys
+from buffetstore.security import CHUNK_BYTES, HEADER_BYTES, ObjectCipher, StaticKeys
 from buffetstore.testing import CountingStore, Fault, FaultyStore
 
 C = CHUNK_BYTES
@@ -427,6 +428,25 @@ async def test_versions(plaintext):
     assert await (await store.get_version("k", first.version, range=ByteRange(C, C + 3))).read() == BODY[C : C + 3]
     assert (await store.restore_version("k", first.version)).size == len(BODY)
     assert await get_bytes(store, "k") == BODY
+
+
+async def test_much_is_ciphered_off_the_event_loop(store, monkeypatch):
+    threads: dict[str, set[bool]] = {"seal": set(), "open": set()}
+    for name, seen in threads.items():
+        original = getattr(ObjectCipher, name)
+
+        def spy(self, data, *args, original=original, seen=seen, **options):
+            if len(data) > 1_000_000:
+                seen.add(threading.current_thread() is threading.main_thread())
+            return original(self, data, *args, **options)
+
+        monkeypatch.setattr(ObjectCipher, name, spy)
+    data = bytes(3_000_000)
+    await store.put("k", data)
+    await upload(store, "u", data, piece=len(data))
+    assert await get_bytes(store, "k") == data
+    assert await store.get_ranges("u", [(0, len(data))]) == [data]
+    assert threads == {"seal": {False}, "open": {False}}
 
 
 async def test_a_signed_url_is_refused(store):
