@@ -43,6 +43,11 @@ class TestEncryptionOverLocal(ObjectStoreContract):
         async with EncryptionStore(LocalStore(tmp_path), KEYS, prefix="raw") as store:
             yield store
 
+    @pytest.fixture
+    async def missing_bucket_store(self, tmp_path):
+        async with EncryptionStore(LocalStore(tmp_path / "missing"), KEYS) as store:
+            yield store
+
 
 @pytest.mark.parametrize("seed", range(2))
 class TestEncryptionOverFaultyMemory(ObjectStoreContract):
@@ -73,6 +78,12 @@ class TestCacheOnDiskOverLocal(ObjectStoreContract):
     @pytest.fixture
     async def store(self, tmp_path, options):
         inner = LocalStore(tmp_path / "store", create=True)
+        async with CacheStore(inner, CacheOptions(folder=tmp_path / "cache", **options)) as store:
+            yield store
+
+    @pytest.fixture
+    async def missing_bucket_store(self, tmp_path, options):
+        inner = LocalStore(tmp_path / "missing")
         async with CacheStore(inner, CacheOptions(folder=tmp_path / "cache", **options)) as store:
             yield store
 
