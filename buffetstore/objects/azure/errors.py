@@ -45,6 +45,7 @@ NOT_DONE = {"PendingCopyOperation", "OperationTimedOutBeforeStart", "ConcurrentU
 NOT_HERE = {"BlobArchived", "BlobBeingRehydrated", "BlobTierInadequateForContentLength", "BlobTypeNotSupported"}
 HELD = {"LeaseIdMissing", "LeaseIdMismatchWithBlobOperation", "BlobImmutableDueToPolicy", "SnapshotsPresent"}
 CREATED_BEFORE = {"BlobAlreadyExists", "UnauthorizedBlobOverwrite", "PathAlreadyExists"}
+DAMAGED = {"Md5Mismatch", "InvalidXmlDocument"}  # our documents are valid when they leave
 LOST_BLOCKS = {"InvalidBlockList", "InvalidBlobOrBlock"}
 
 FOREIGN = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError, KeyError, ParseError)
@@ -119,7 +120,7 @@ def refused(call: Call, refusal: Refusal) -> StorageError:
         return UnavailableError(f"{said}: the source was replaced while it was copied", key=key)
     if code in NOT_DONE:
         return UnavailableError(said, key=key)
-    if code == "Md5Mismatch" or "contentMD5 doesn't match" in refusal.body:  # the second is said by Azurite
+    if code in DAMAGED or "contentMD5 doesn't match" in refusal.body:  # the second is said by Azurite
         return ChecksumMismatchError(said, key=key)
     if code in NOT_HERE:
         return UnsupportedOperationError(f"{said}: move the blob to an online tier first", key=key)

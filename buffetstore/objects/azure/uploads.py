@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import secrets
 from functools import partial
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import (
     AlreadyExistsError,
+    ChecksumMismatchError,
     ConflictError,
+    NotFoundError,
     PreconditionFailedError,
     StorageError,
     UnavailableError,
@@ -73,6 +76,16 @@ class Writer:
             headers={"content-md5": md5, **self._encrypted},
             data=data,
         )
+
+    async def has_blocks(self, key: str, block_ids: list[str]) -> bool:
+        """Return whether the service still holds all of these blocks."""
+        call = Call("get_block_list", self._client.place.url, key)
+        query = {"comp": "blocklist", "blocklisttype": "all"}
+        try:
+            _, body = await self._client.request(call, "GET", self._client.path(key), query=query)
+        except NotFoundError:
+            return False
+        return set(block_ids) <= set(re.findall(r"<Name>(.*?)</Name>", body.decode()))
 
     async def commit(
         self, key: str, block_ids: list[str], size: int, md5: str, mode: PutMode, attributes: Attributes
@@ -194,7 +207,7 @@ class BlockUpload(Upload):
         try:
             return await self._writer.commit(self._key, self._staged, self._size, md5, self._mode, self._attributes)
         except LostBlocksError as error:
-            raise self._dropped(error) from error
+            raise await self._dropped(error) from error
         except ConflictError as error:
             error.ambiguous = self._unclear
             raise
@@ -202,10 +215,13 @@ class BlockUpload(Upload):
             self._unclear |= error.ambiguous
             raise
 
-    def _dropped(self, error: LostBlocksError) -> StorageError:
+    async def _dropped(self, error: LostBlocksError) -> StorageError:
         if self._unclear:
             # Ours may have been committed, and replaced since.
             return UnavailableError(error.message, key=self._key, ambiguous=True)
+        if await self._writer.has_blocks(self._key, self._staged):
+            # The list was not what we sent: not every service checks its MD5.
+            return ChecksumMismatchError(error.message, key=self._key)
         if self._mode.kind == "create":
             return AlreadyExistsError(error.message, key=self._key)
         if self._mode.kind == "update":
