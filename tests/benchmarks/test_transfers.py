@@ -88,7 +88,7 @@ def memory_taken(where: str, folder: Path, size: int) -> dict[str, float]:
 @pytest.mark.benchmark
 def test_transfers(tmp_path: Path) -> None:
     pytest.importorskip("obstore", reason="needs obstore")
-    sides = transferred(CLIENTS, tmp_path, 512 * MIB)
+    sides = transferred(CLIENTS, tmp_path, 256 * MIB)
     print("\n" + report(sides))
     assert len(sides) == len(CLIENTS) * len(OPERATIONS)
 

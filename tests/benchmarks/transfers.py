@@ -156,7 +156,8 @@ def main() -> None:
         asyncio.run(serve())
         return
     _, _, client, operation, url, folder, size = sys.argv
-    print(json.dumps(asyncio.run(run(client, operation, url, Path(folder), int(size)))))
+    print(json.dumps(asyncio.run(run(client, operation, url, Path(folder), int(size)))), flush=True)
+    os._exit(0)  # obstore's own threads may abort an interpreter that ends in the common way
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 from buffetstore.errors import (
@@ -18,6 +19,7 @@ from buffetstore.objects import CREATE, LocalStore, MemoryStore, Update, get_byt
 from buffetstore.objects.copy_store import copy_store
 from buffetstore.objects.wrappers.failover import FailoverStore
 from buffetstore.objects.wrappers.fallback import FallbackStore
+from buffetstore.tables import DeltaTable
 from buffetstore.testing import Fault, FaultyStore
 
 BODY = bytes(range(256)) * 12_000  # three chunks
@@ -206,6 +208,22 @@ async def test_it_is_for_reading(store):
             await write
     with pytest.raises(UnsupportedOperationError, match="MemoryStore"):
         await store.signed_url("k")
+
+
+async def test_a_table_is_read_through_it_and_never_written(primary, down):
+    rows = pa.table({"id": pa.array([1], pa.int64())})
+    async with await DeltaTable.create(primary, "t", rows.schema) as table:
+        await table.append(rows)
+    copy = MemoryStore()
+    await copy_store(primary, copy)
+    store = FallbackStore(primary, copy)
+    for down.on in (False, True):
+        async with await DeltaTable.open(store, "t") as table:
+            assert (await table.to_arrow()).equals(rows)
+            with pytest.raises(UnsupportedOperationError):
+                await table.append(rows)
+    down.on = False
+    assert [meta.key for meta in await list_all(copy, "t/")] == [meta.key for meta in await list_all(primary, "t/")]
 
 
 async def test_a_marked_version_of_no_store(store):
