@@ -30,6 +30,11 @@ class TestAzureStore(AzureContract):
         async with AzureStore.from_url(f"az://{container}", **options, page_size=10) as store:
             yield store
 
+    @pytest.fixture
+    async def missing_bucket_store(self, options):
+        async with AzureStore.from_url("az://no-such-container", **options) as store:
+            yield store
+
 
 class TestAzureStoreAsOpened(AzureContract):
     @pytest.fixture
