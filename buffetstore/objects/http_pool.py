@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from http.cookies import SimpleCookie
 from typing import TYPE_CHECKING, Any
 
@@ -154,11 +155,16 @@ class HttpPool:
 
     async def _pieces(self, views: list[memoryview], idle: asyncio.Timeout) -> AsyncIterator[Any]:
         loop = asyncio.get_running_loop()
+
+        def prolong() -> None:
+            with suppress(RuntimeError):  # the answer came before the whole body was sent: nobody waits any more
+                idle.reschedule(loop.time() + self.idle_seconds)
+
         for view in views:
             for at in range(0, len(view), _PIECE_BYTES):
-                idle.reschedule(loop.time() + self.idle_seconds)
+                prolong()
                 yield view[at : at + _PIECE_BYTES]
-        idle.reschedule(loop.time() + self.idle_seconds)
+        prolong()
 
 
 def abandon(session: aiohttp.ClientSession) -> None:

@@ -257,6 +257,24 @@ async def test_nonsense_is_unavailable(scripted):
         await scripted.store.list_prefixes()
 
 
+async def test_an_answer_that_comes_before_the_body_was_sent_is_heard(options):
+    """A service refuses a large body by its headers alone, and goes on to take it."""
+    body = b"<Error><Code>PreconditionFailed</Code></Error>"
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 412 Told\r\nContent-Length: %d\r\n\r\n" % len(body))
+        await reader.readexactly(20_000_000)
+        writer.write(body)
+        await reader.read()
+
+    endpoint, stop = await run(serve)
+    async with S3Store.from_url("s3://bucket", **options | {"endpoint_url": endpoint}) as store:
+        with pytest.raises(AlreadyExistsError):
+            await store.put("k", bytes(40_000_000), mode=CREATE)
+    await stop()
+
+
 class Proxy:
     """Forwards to a real server, until it is told to lose an answer or to break one off."""
 
