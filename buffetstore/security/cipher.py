@@ -32,8 +32,6 @@ from buffetstore.errors import InvalidInputError, TamperedError, UnsupportedFeat
 from buffetstore.security.keys import KEY_BYTES, KeyProvider, WrappedKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     Data = bytes | bytearray | memoryview
 
 FORMAT_VERSION: Final = 1
@@ -72,18 +70,6 @@ def sealed_span(start: int, end: int, size: int) -> tuple[int, int]:
     """Return the bytes of the sealed object whose chunks hold [start, end) of the `size` bytes of plaintext."""
     first, last = start // CHUNK_BYTES, chunk_count(end)
     return HEADER_BYTES + first * SEALED_CHUNK_BYTES, min(HEADER_BYTES + last * SEALED_CHUNK_BYTES, sealed_size(size))
-
-
-def filled(size: int, fill: Callable[[memoryview], None]) -> bytes:
-    """Return `size` bytes that `fill` writes into place, without a copy of them."""
-    if size == 0:
-        return b""
-    stream = BytesIO()
-    stream.seek(size - 1)
-    stream.write(b"\0")
-    with stream.getbuffer() as view:
-        fill(view)
-    return stream.getvalue()
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,29 +169,24 @@ class ObjectCipher:
         """
         if len(data) <= CHUNK_BYTES:
             nonce = _nonce(index, final=final)
-            chunk = self._cipher.encrypt(nonce, data, self._core + nonce)
-            return self.header.pack() + chunk if header else chunk
-        start = HEADER_BYTES if header else 0
-        size = sealed_size(len(data)) - HEADER_BYTES
-
-        def fill(target: memoryview) -> None:
-            if header:
-                target[:start] = self.header.pack()
-            self._seal_into(target[start:], memoryview(data), index, final=final)
-
-        return filled(start + size, fill)
-
-    def _seal_into(self, target: memoryview, data: memoryview, index: int, *, final: bool) -> None:
-        count = chunk_count(len(data))
+            sealed = self._cipher.encrypt(nonce, data, self._core + nonce)
+            return self.header.pack() + sealed if header else sealed
+        view, count = memoryview(data), chunk_count(len(data))
+        stream, scratch = BytesIO(), memoryview(bytearray(SEALED_CHUNK_BYTES))
+        if header:
+            stream.write(self.header.pack())
         for number in range(count):
             nonce = _nonce(index + number, final=final and number == count - 1)
-            chunk = data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
-            at = number * SEALED_CHUNK_BYTES
-            place = target[at : at + len(chunk) + TAG_BYTES]
+            chunk = view[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
             if _INTO:
+                # One piece of memory that stays in the processor's cache; to fill the whole in advance costs more, and
+                # holds the interpreter's lock meanwhile.
+                place = scratch[: len(chunk) + TAG_BYTES]
                 self._cipher.encrypt_into(nonce, chunk, self._core + nonce, place)
+                stream.write(place)
             else:
-                place[:] = self._cipher.encrypt(nonce, chunk, self._core + nonce)
+                stream.write(self._cipher.encrypt(nonce, chunk, self._core + nonce))
+        return stream.getvalue()
 
     def open(self, sealed: Data, index: int = 0, *, final: bool) -> bytes:
         """Return the plaintext of chunks, of which the first is number `index`; `final`: the object ends with them.
@@ -221,21 +202,21 @@ class ObjectCipher:
         view = memoryview(sealed)
         if size <= CHUNK_BYTES:
             return self._opened(_nonce(index, final=final), view, index)
-        return filled(size, lambda target: self._open_into(target, view, index, final=final))
-
-    def _open_into(self, target: memoryview, sealed: memoryview, index: int, *, final: bool) -> None:
-        count = chunk_count(len(target))
+        count = chunk_count(size)
+        stream, scratch = BytesIO(), memoryview(bytearray(CHUNK_BYTES))
         for number in range(count):
             nonce = _nonce(index + number, final=final and number == count - 1)
-            chunk = sealed[number * SEALED_CHUNK_BYTES : (number + 1) * SEALED_CHUNK_BYTES]
-            place = target[number * CHUNK_BYTES : number * CHUNK_BYTES + len(chunk) - TAG_BYTES]
+            chunk = view[number * SEALED_CHUNK_BYTES : (number + 1) * SEALED_CHUNK_BYTES]
             if not _INTO:
-                place[:] = self._opened(nonce, chunk, index + number)
+                stream.write(self._opened(nonce, chunk, index + number))
                 continue
+            place = scratch[: len(chunk) - TAG_BYTES]
             try:
                 self._cipher.decrypt_into(nonce, chunk, self._core + nonce, place)
             except InvalidTag:
                 raise _tampered(index + number) from None
+            stream.write(place)
+        return stream.getvalue()
 
     def _opened(self, nonce: bytes, chunk: memoryview, index: int) -> bytes:
         try:
