@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.segment import Checkpoint
 
 _PIECE = 65_536  # rows at a time: the statistics of all files as one text could be gigabytes
+PARSED_MARK = "buffetstore.parsed"  # in the footer: every file's statistics have been parsed
 _WANTED = (
     "txn",
     "metaData",
@@ -69,10 +70,10 @@ async def read_checkpoint(store: ObjectStore, path: str, checkpoint: Checkpoint)
     """
     where = f"the checkpoint of version {checkpoint.version} of table {path!r}"
     try:
-        heads = await _fetched(store, checkpoint.keys, where)
+        heads = await fetched(store, checkpoint.keys, where)
         parts = await in_thread(lambda: [_read(part, key) for key, part in zip(checkpoint.keys, heads, strict=True)])
         sidecars = [_sidecar(path, held["path"]) for part in parts for held in part.values("sidecar")]
-        further = await _fetched(store, sidecars, where)
+        further = await fetched(store, sidecars, where)
         return await in_thread(_state, parts, further, path, where)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, StorageError):
@@ -80,7 +81,8 @@ async def read_checkpoint(store: ObjectStore, path: str, checkpoint: Checkpoint)
         raise CorruptLogError(f"{where} cannot be read: {error}", key=checkpoint.keys[0]) from error
 
 
-async def _fetched(store: ObjectStore, keys: Sequence[str], where: str) -> list[bytes]:
+async def fetched(store: ObjectStore, keys: Sequence[str], where: str) -> list[bytes]:
+    """Return the files of a checkpoint; `where` names it in the error about one that is gone."""
     try:
         return await gather([partial(get_bytes, store, key) for key in keys])
     except NotFoundError as error:
@@ -159,7 +161,10 @@ def _read(part: bytes, key: str) -> _Part:
         return _Lines([json.loads(line) for line in part.splitlines() if line.strip()])
     with pq.ParquetFile(pa.BufferReader(part)) as file:
         leaves = [file.metadata.schema.column(index).path for index in range(len(file.metadata.schema))]
-        return _Columns(file.read([leaf for leaf in leaves if leaf.startswith(_WANTED)]))
+        wanted = [leaf for leaf in leaves if leaf.startswith(_WANTED)]
+        if PARSED_MARK.encode() in (file.metadata.metadata or {}):
+            wanted.remove("add.stats")  # the parsed ones are all there, and need less time and memory
+        return _Columns(file.read(wanted))
 
 
 def _valid(table: pa.Table, name: str) -> Any:

@@ -43,10 +43,14 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The snapshot that a commit made. `done_before` means that the same `txn` had been committed already."""
+    """The snapshot that a commit made, by an entry of so many `bytes`.
+
+    `done_before` means that the same write had been committed already.
+    """
 
     snapshot: Snapshot
     done_before: bool = False
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class Committer:
                 certain = False
                 winner = await self._attempt(number, body, commit_id, proposal)
                 if winner is None:
-                    return Committed(await in_thread(_follow, head, body, number))
+                    return Committed(await in_thread(_follow, head, body, number), bytes=len(body))
                 certain = True
                 self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": number}))
                 head = await in_thread(advance, head, [winner])

@@ -71,6 +71,15 @@ def parse_statistics(texts: Any, schema: pa.Schema) -> FileStatistics:
     return FileStatistics(found["numRecords"].combine_chunks(), bounds)
 
 
+def statistics_struct(schema: pa.Schema) -> pa.StructType:
+    """Return the type of a checkpoint's `stats_parsed` for the columns of `schema`."""
+    flat = [field for field in schema if not pa.types.is_nested(field.type)]
+    bounded = [(field.name, field.type) for field in flat if has_bounds(field.type)]
+    sides = {"minValues": bounded, "maxValues": bounded, "nullCount": [(field.name, pa.int64()) for field in flat]}
+    # Parquet has no structs without fields.
+    return pa.struct([("numRecords", pa.int64()), *((name, pa.struct(held)) for name, held in sides.items() if held)])
+
+
 def typed_statistics(parsed: Any, schema: pa.Schema) -> FileStatistics:
     """Return the statistics of a checkpoint's `stats_parsed`, whose values have types already."""
     held = _children(pa.chunked_array([parsed]))

@@ -12,6 +12,7 @@ from buffetstore.errors import CommitConflictError, StorageError
 from buffetstore.resilience.concurrency import gather
 from buffetstore.tables.commit import Committed
 from buffetstore.tables.conflicts import Proposal, outgrown
+from buffetstore.tables.head import BuriedCommitError
 from buffetstore.tables.idempotency import already_done
 
 if TYPE_CHECKING:
@@ -184,7 +185,10 @@ class GroupCommit:
 
     async def _commit_alone(self, waiting: _Waiting) -> None:
         try:
-            committed = await self._head.commit(await self._head.current(), waiting.proposal, waiting.seen)
+            try:
+                committed = await self._head.commit(await self._head.current(), waiting.proposal, waiting.seen)
+            except BuriedCommitError:  # it suspended for hours; the files it names are there still
+                committed = await self._head.commit(await self._head.refresh(), waiting.proposal, waiting.seen)
         except StorageError as error:
             waiting.fail(error)
         else:

@@ -7,8 +7,13 @@ import time
 import warnings
 from typing import TYPE_CHECKING
 
+from buffetstore.errors import CommitConflictError
+from buffetstore.objects.helpers import head as head_of
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.load import load, newer_entries
+from buffetstore.tables.log import commit_key
+from buffetstore.tables.properties import Properties
+from buffetstore.tables.segment import find_segment
 from buffetstore.tables.snapshot import advance
 
 if TYPE_CHECKING:
@@ -27,8 +32,14 @@ class MixedWritersWarning(UserWarning):
     """Spark writes to the same table on S3: its log store there checks nothing, so that commits can be lost."""
 
 
+class BuriedCommitError(CommitConflictError):
+    """The entry was made where no reader looks any more; the commit may be tried again on the newest version."""
+
+
 class Head:
     """One table's newest snapshot. All but `snapshot` is used with `lock` held.
+
+    `after_commit` is told of every commit; it returns at once.
 
     Parameters
     ----------
@@ -43,11 +54,12 @@ class Head:
         self._clock = clock
         self._checked = clock()
         self._warned = False
+        self.after_commit: Callable[[Committed], None] = lambda _committed: None
 
     async def refresh(self) -> Snapshot:
         """Come to the newest version: one request where there is none newer."""
         store, path = self.committer.store, self.committer.path
-        if self._clock() - self._checked > MAX_SNAPSHOT_AGE_SECONDS:
+        if self._clock() - self._checked > self._max_age():
             self.snapshot = await load(store, path)
         else:
             entries = await newer_entries(store, path, self.snapshot.version)
@@ -58,7 +70,7 @@ class Head:
 
     async def current(self) -> Snapshot:
         """Return the snapshot, read anew where it is too old for `version + 1` to be the next entry surely."""
-        aged = self._clock() - self._checked > MAX_SNAPSHOT_AGE_SECONDS
+        aged = self._clock() - self._checked > self._max_age()
         return await self.refresh() if aged else self.snapshot
 
     async def commit(
@@ -69,9 +81,35 @@ class Head:
         The proposal's files are deleted when it certainly is not committed; with `keep_on_conflict` not after a
         conflict, since the caller tries them otherwise.
         """
+        checked = self._checked
         committed = await self.committer.commit(head, proposal, seen or head, keep_on_conflict=keep_on_conflict)
+        if self._clock() - checked > self._max_age():
+            await self._check_not_buried(committed)
         self.snapshot, self._checked = committed.snapshot, self._clock()
+        self.after_commit(committed)
         return committed
+
+    async def _check_not_buried(self, committed: Committed) -> None:
+        """Find out whether a late commit took the place of an entry that had been cleaned up: nobody would read it.
+
+        A checkpoint of this version or a later one that is older than the entry does not have the entry in it.
+        """
+        store, path, version = self.committer.store, self.committer.path, committed.snapshot.version
+        segment = await find_segment(store, path)
+        if segment.checkpoint is None or segment.checkpoint.version < version:
+            return
+        entry = await head_of(store, commit_key(path, version))
+        if segment.checkpoint.last_modified < entry.last_modified:
+            raise BuriedCommitError(
+                f"the commit to table {path!r} came so late that version {version} had been cleaned up: nobody reads "
+                f"it. The table is at version {segment.latest}; read it again and decide again",
+                key=path,
+            )
+
+    def _max_age(self) -> float:
+        """Return the seconds after which the entry that follows the snapshot may have been cleaned up."""
+        retention = Properties(self.snapshot.metadata.configuration).log_retention / 1000
+        return min(MAX_SNAPSHOT_AGE_SECONDS, retention / 2)
 
     def _look_for_spark(self, entries: Sequence[Entry]) -> None:
         if self._warned or not self.committer.store.url.startswith(("s3://", "s3a://")):

@@ -48,12 +48,15 @@ class Segment:
 
 
 @dataclass(slots=True)
-class _Listed:
+class Listed:
+    """What a listing of the log found: commits by version, checkpoints and compacted entries."""
+
     commits: dict[int, ObjectMeta] = field(default_factory=dict)
     parts: dict[tuple[int, int, str], dict[int, ObjectMeta]] = field(default_factory=dict)
     compacted: dict[int, dict[int, ObjectMeta]] = field(default_factory=dict)
 
     def add(self, meta: ObjectMeta, name: str) -> int | None:
+        """Take in an object of the log; return its version, None where it has none."""
         if (found := _COMMIT.fullmatch(name)) is not None:
             self.commits[int(found[1])] = meta
         elif (found := _CHECKPOINT.fullmatch(name)) is not None:
@@ -83,9 +86,9 @@ class _Listed:
         return tuple(found)
 
 
-async def list_commits(store: ObjectStore, path: str) -> dict[int, ObjectMeta]:
-    """Return every commit that is in the log still, by version."""
-    return (await _list(store, path, use_hint=False))[0].commits
+async def list_log(store: ObjectStore, path: str) -> Listed:
+    """Return everything that is in the log still."""
+    return (await _list(store, path, use_hint=False))[0]
 
 
 async def find_segment(store: ObjectStore, path: str, version: int | None = None) -> Segment:
@@ -113,10 +116,10 @@ async def find_segment(store: ObjectStore, path: str, version: int | None = None
         ) from None
 
 
-async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> tuple[_Listed, int | None]:
+async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> tuple[Listed, int | None]:
     prefix = join(path, "_delta_log/")
     hint = asyncio.ensure_future(_last_checkpoint(store, path)) if use_hint else None
-    listed, after, skipped = _Listed(), "", None
+    listed, after, skipped = Listed(), "", None
     try:
         restart = True
         while restart:
@@ -130,7 +133,7 @@ async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> tupl
                 if seen % _LIST_CHECK or hint is None or not hint.done() or skipped is not None:
                     continue
                 if (start := hint.result()) is not None and found is not None and found < start - _LIST_CHECK:
-                    listed, after, skipped, restart = _Listed(), f"{prefix}{start:020}", start, True
+                    listed, after, skipped, restart = Listed(), f"{prefix}{start:020}", start, True
                     break
         return listed, skipped
     finally:
@@ -149,7 +152,7 @@ async def _last_checkpoint(store: ObjectStore, path: str) -> int | None:
     return version if isinstance(version, int) else None
 
 
-def _segment(listed: _Listed, path: str, version: int | None) -> Segment:
+def _segment(listed: Listed, path: str, version: int | None) -> Segment:
     versions = [*listed.commits, *(each for each, *_ in listed.parts)]
     if not versions:
         raise TableNotFoundError(f"there is no Delta table at {path!r}", key=path)
@@ -172,7 +175,7 @@ def _segment(listed: _Listed, path: str, version: int | None) -> Segment:
     )
 
 
-def _oldest(listed: _Listed) -> int | None:
+def _oldest(listed: Listed) -> int | None:
     """Return the oldest version that can be rebuilt."""
     starts = [checkpoint.version for checkpoint in listed.checkpoints(2**63)]
     return 0 if 0 in listed.commits else min(starts, default=None)

@@ -18,6 +18,7 @@ from buffetstore.tables.features import check_writable
 from buffetstore.tables.head import Head
 from buffetstore.tables.load import load
 from buffetstore.tables.opening import Opening
+from buffetstore.tables.properties import check_properties
 from buffetstore.tables.schema import canonical_schema, schema_to_json
 from buffetstore.tables.snapshot import Snapshot, replay
 from buffetstore.tables.writable import WritableTable
@@ -84,6 +85,7 @@ class DeltaTable(WritableTable):
             description,
             time.time_ns() // 1_000_000,
         )
+        check_properties(metadata.configuration)
         protocol = Protocol()
         check_writable(protocol, metadata, canonical_schema(schema), path)
         proposal = Proposal("CREATE TABLE", metadata=metadata, first_actions=(protocol,))
@@ -152,7 +154,8 @@ class DeltaTable(WritableTable):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Wait for the commits that are under way. May be called twice."""
+        """Wait for the commits and the checkpoint that are under way. May be called twice."""
         await self._group.drain()
+        await self._checkpointer.drain()
         async with self._head.lock:
             pass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from buffetstore.errors import CorruptLogError, InvalidInputError, TableNotFoundError, TableVersionNotFoundError
 from buffetstore.tables.log import read_entry
-from buffetstore.tables.segment import list_commits
+from buffetstore.tables.segment import list_log
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,7 @@ async def version_at(store: ObjectStore, path: str, moment: datetime) -> int:
         raise InvalidInputError(
             f"timestamp {moment.isoformat()} has no zone: say whose time it is, e.g. with tzinfo=UTC"
         )
-    commits = await list_commits(store, path)
+    commits = (await list_log(store, path)).commits
     if not commits:
         raise TableNotFoundError(f"there is no Delta table at {path!r}", key=path)
     versions, stamps = sorted(commits), _modified(commits)

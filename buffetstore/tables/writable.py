@@ -9,6 +9,8 @@ import pyarrow as pa
 
 from buffetstore.errors import CommitConflictError, InvalidInputError, UnsupportedOperationError
 from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.checkpointer import Checkpointer
+from buffetstore.tables.commit import Committed
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import check_writable, is_append_only
 from buffetstore.tables.files import Layout, default_layout, fitted
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from buffetstore.expressions import Expression
     from buffetstore.formats.parquet import ParquetFormatter
     from buffetstore.tables.actions import Txn
+    from buffetstore.tables.checkpoint_writer import WrittenCheckpoint
     from buffetstore.tables.head import Head
     from buffetstore.tables.snapshot import Snapshot
 
@@ -43,6 +46,8 @@ class WritableTable(TableView):
         self._head = head
         self._writer = Writer(head.committer.store, formatter)
         self._group = GroupCommit(head)
+        self._checkpointer = Checkpointer(head.committer)
+        head.after_commit = self._checkpointer.note
         self._pinned = pinned
 
     @property
@@ -218,6 +223,14 @@ class WritableTable(TableView):
             check_writable(snapshot.protocol, metadata, schema, self.path)
             committed = await self._head.commit(snapshot, Proposal("ADD COLUMNS", metadata=metadata))
             return committed.snapshot.version
+
+    async def checkpoint(self) -> WrittenCheckpoint | None:
+        """Write the checkpoint of the newest version now, and clean the log; None where it is there already.
+
+        Checkpoints are written in the background as commits are made (`delta.checkpointInterval`, or 16 MiB of log).
+        """
+        self._check_writable()
+        return await self._checkpointer.checkpoint(Committed(await self.refresh()))
 
     def _layout(self) -> Layout:
         return default_layout(self.snapshot.partition_columns)

@@ -1,0 +1,378 @@
+"""Writing checkpoints: the last one and the entries since become the next, without the whole state in memory.
+
+Source: Delta protocol, "Checkpoints", "Checkpoint Schema", "Last Checkpoint File".
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from buffetstore.errors import AlreadyExistsError, ConflictError, CorruptLogError, NotFoundError
+from buffetstore.formats.stored import align
+from buffetstore.objects.base import CREATE, OVERWRITE, Attributes, Update
+from buffetstore.objects.helpers import read_object
+from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.actions import AddFile, Metadata, Protocol, RemoveFile, Txn, decode_path
+from buffetstore.tables.checkpoint import PARSED_MARK, fetched
+from buffetstore.tables.file_statistics import parse_statistics, statistics_struct
+from buffetstore.tables.file_table import STRINGS
+from buffetstore.tables.idempotency import expired
+from buffetstore.tables.log import join, read_entries
+from buffetstore.tables.properties import Properties
+from buffetstore.tables.schema import schema_of, stored_schema
+from buffetstore.tables.segment import find_segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from buffetstore.objects.base import ObjectStore, PutMode, Upload
+    from buffetstore.tables.log import Entry
+
+_PIECE = 65_536  # actions at a time
+_PARQUET = Attributes(content_type="application/vnd.apache.parquet")
+_JSON = Attributes(content_type="application/json")
+
+_TXN = pa.struct([("appId", pa.string()), ("version", pa.int64()), ("lastUpdated", pa.int64())])
+_PROTOCOL = pa.struct(
+    [
+        ("minReaderVersion", pa.int32()),
+        ("minWriterVersion", pa.int32()),
+        ("readerFeatures", pa.list_(pa.string())),
+        ("writerFeatures", pa.list_(pa.string())),
+    ]
+)
+_METADATA = pa.struct(
+    [
+        ("id", pa.string()),
+        ("name", pa.string()),
+        ("description", pa.string()),
+        ("format", pa.struct([("provider", pa.string()), ("options", STRINGS)])),
+        ("schemaString", pa.string()),
+        ("partitionColumns", pa.list_(pa.string())),
+        ("configuration", STRINGS),
+        ("createdTime", pa.int64()),
+    ]
+)
+_REMOVE = pa.struct(
+    [
+        ("path", pa.string()),
+        ("deletionTimestamp", pa.int64()),
+        ("dataChange", pa.bool_()),
+        ("extendedFileMetadata", pa.bool_()),
+        ("partitionValues", STRINGS),
+        ("size", pa.int64()),
+        ("tags", STRINGS),
+    ]
+)
+_ADD = [
+    ("path", pa.string()),
+    ("partitionValues", STRINGS),
+    ("size", pa.int64()),
+    ("modificationTime", pa.int64()),
+    ("dataChange", pa.bool_()),
+    ("tags", STRINGS),
+    ("stats", pa.string()),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenCheckpoint:
+    """A checkpoint that is there: its version, its size in bytes and in actions, and how many data files it names."""
+
+    version: int
+    bytes: int
+    actions: int
+    files: int
+
+
+async def write_checkpoint(store: ObjectStore, path: str, version: int) -> WrittenCheckpoint | None:
+    """Write the checkpoint of `version` and point `_last_checkpoint` to it; None where somebody else has written it.
+
+    Memory holds the last checkpoint's bytes, the entries since, and some ten thousand actions.
+
+    Raises
+    ------
+    TableNotFoundError, TableVersionNotFoundError, CorruptLogError
+    """
+    segment = await find_segment(store, path, version)
+    if segment.checkpoint is not None and segment.checkpoint.version == version:
+        return None
+    where = f"the last checkpoint of table {path!r}"
+    parts = [] if segment.checkpoint is None else await fetched(store, segment.checkpoint.keys, where)
+    entries = await read_entries(store, path, segment.entries)
+    now = int(segment.entries[-1].last_modified.timestamp() * 1000)  # by the store's clock
+    plan = await in_thread(_planned, path, parts, entries, now)
+    key = join(path, f"_delta_log/{version:020}.checkpoint.parquet")
+    try:
+        async with await store.start_upload(key, mode=_create(store), attributes=_PARQUET) as upload:
+            counts = await _send(upload, plan)
+            size = (await upload.complete()).size
+    except AlreadyExistsError:
+        return None
+    written = WrittenCheckpoint(version, size, *counts)
+    await _point_to(store, path, written)
+    return written
+
+
+def _create(store: ObjectStore) -> PutMode:
+    return CREATE if store.capabilities.conditional_create else OVERWRITE
+
+
+async def _point_to(store: ObjectStore, path: str, written: WrittenCheckpoint) -> None:
+    """Make `_last_checkpoint` name this one, unless it names a later one: it is a hint, so a lost race is let be."""
+    key = join(path, "_delta_log/_last_checkpoint")
+    hint = {
+        "version": written.version,
+        "size": written.actions,
+        "sizeInBytes": written.bytes,
+        "numOfAddFiles": written.files,
+    }
+    mode = OVERWRITE
+    try:
+        meta, held = await read_object(store, key)
+        known = json.loads(held)
+        if isinstance(known, dict) and isinstance(known.get("version"), int) and known["version"] >= written.version:
+            return
+        mode = Update(meta.version) if store.capabilities.conditional_update else OVERWRITE
+    except NotFoundError:
+        mode = _create(store)
+    except ValueError:
+        pass  # it is damaged: it is replaced
+    try:
+        await store.put(key, json.dumps(hint).encode(), mode=mode, attributes=_JSON)
+    except ConflictError:
+        return
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What goes into the checkpoint: small actions, what is new, and what is kept of the last one."""
+
+    protocol: Protocol
+    metadata: Metadata
+    txns: Sequence[Txn]
+    adds: Sequence[AddFile]
+    removes: Sequence[RemoveFile]
+    parts: Sequence[bytes]
+    changed: pa.Array
+    oldest: int  # tombstones from before are not kept
+    add_schema: pa.Schema
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The columns of the file."""
+        add = pa.struct([*_ADD, ("stats_parsed", statistics_struct(self.add_schema))])
+        return pa.schema(
+            [("txn", _TXN), ("add", add), ("remove", _REMOVE), ("metaData", _METADATA), ("protocol", _PROTOCOL)]
+        )
+
+    def tables(self) -> Iterator[tuple[pa.Table, int]]:
+        """Yield the actions, some at a time, and how many of them are data files."""
+        heads: dict[str, list[Any]] = {
+            "protocol": [self.protocol.to_json()["protocol"]],
+            "metaData": [_metadata(self.metadata)],
+            "txn": [txn.to_json()["txn"] for txn in self.txns],
+        }
+        for name, bodies in heads.items():
+            yield self._table(name, pa.array(bodies, self.schema.field(name).type)), 0
+        for part in self.parts:
+            with pq.ParquetFile(pa.BufferReader(part)) as file:
+                for batch in file.iter_batches(_PIECE, columns=_leaves(file, ("add", "remove"))):
+                    yield from self._kept(pa.table(batch))
+        for at in range(0, len(self.adds), _PIECE):
+            found = self._adds(pa.array([_add(add) for add in self.adds[at : at + _PIECE]], pa.struct(_ADD)))
+            yield self._table("add", found), len(found)
+        for at in range(0, len(self.removes), _PIECE):
+            bodies = [_remove(remove) for remove in self.removes[at : at + _PIECE]]
+            yield self._table("remove", pa.array(bodies, _REMOVE)), 0
+
+    def _kept(self, part: pa.Table) -> Iterator[tuple[pa.Table, int]]:
+        if "add" in part.column_names:
+            adds = _struct(part["add"], pa.struct(_ADD))
+            adds = adds.filter(pc.invert(pc.is_in(_decoded(adds.field("path")), value_set=self.changed)))
+            yield self._table("add", self._adds(adds)), len(adds)
+        if "remove" in part.column_names:
+            removes = _struct(part["remove"], _REMOVE)
+            known = pc.is_in(_decoded(removes.field("path")), value_set=self.changed)
+            stamps = pc.fill_null(removes.field("deletionTimestamp"), 0)
+            kept = pc.and_(pc.invert(known), pc.greater_equal(stamps, self.oldest))
+            yield self._table("remove", removes.filter(kept)), 0
+
+    def _adds(self, adds: pa.StructArray) -> pa.StructArray:
+        """Add the parsed statistics, which a reader need not parse."""
+        fields = [adds.field(name) for name, _ in _ADD]
+        parsed = _parsed(adds.field("stats"), self.add_schema)
+        kind = self.schema.field("add").type
+        return pa.StructArray.from_arrays([*fields, parsed], fields=list(kind))
+
+    def _table(self, name: str, bodies: Any) -> pa.Table:
+        columns = [bodies if field.name == name else pa.nulls(len(bodies), field.type) for field in self.schema]
+        return pa.table(columns, schema=self.schema)
+
+
+def _planned(path: str, parts: Sequence[bytes], entries: Sequence[Entry], now: int) -> _Plan:
+    protocol, metadata, txns = _head(parts)
+    latest: dict[str, AddFile | RemoveFile] = {}
+    for entry in entries:
+        protocol, metadata = entry.protocol or protocol, entry.metadata or metadata
+        txns.update((txn.app_id, txn) for txn in entry.txns)
+        latest.update((remove.path, remove) for remove in entry.removes)
+        latest.update((add.path, add) for add in entry.adds)
+    if protocol is None or metadata is None:
+        raise CorruptLogError(f"the log of table {path!r} has no protocol or no metadata", key=path)
+    properties = Properties(metadata.configuration)
+    retention = properties.transaction_retention
+    oldest = now - properties.deleted_file_retention
+    removes = [found for found in latest.values() if isinstance(found, RemoveFile)]
+    return _Plan(
+        protocol,
+        metadata,
+        [txn for txn in txns.values() if retention is None or not expired(txn, now, retention)],
+        [found for found in latest.values() if isinstance(found, AddFile)],
+        [remove for remove in removes if (remove.deletion_timestamp or 0) >= oldest],
+        parts,
+        pa.array(list(latest), pa.string()),
+        oldest,
+        stored_schema(schema_of(metadata), metadata),
+    )
+
+
+def _head(parts: Sequence[bytes]) -> tuple[Protocol | None, Metadata | None, dict[str, Txn]]:
+    """Return what the last checkpoint has besides files."""
+    protocol, metadata, txns = None, None, {}
+    for part in parts:
+        with pq.ParquetFile(pa.BufferReader(part)) as file:
+            for row in file.read(_leaves(file, ("protocol", "metaData", "txn"))).to_pylist():
+                if row.get("protocol") is not None:
+                    protocol = Protocol.from_json(row["protocol"])
+                if row.get("metaData") is not None:
+                    metadata = Metadata.from_json(row["metaData"])
+                if row.get("txn") is not None:
+                    txn = Txn.from_json(row["txn"])
+                    txns[txn.app_id] = txn
+    return protocol, metadata, txns
+
+
+def _leaves(file: pq.ParquetFile, actions: Sequence[str]) -> list[str]:
+    paths = [file.metadata.schema.column(index).path for index in range(len(file.metadata.schema))]
+    return [path for path in paths if path.partition(".")[0] in actions]
+
+
+def _struct(column: pa.ChunkedArray, kind: Any) -> pa.StructArray:
+    """Return the bodies that are there, with the fields of `kind`: others are dropped, absent ones are null."""
+    held = column.drop_null().combine_chunks()
+    held = held if isinstance(held, pa.StructArray) else pa.concat_arrays(held.chunks or [pa.array([], column.type)])
+    names = {held.type.field(index).name for index in range(held.type.num_fields)}
+    children = [
+        align(held.field(field.name), field, field.type) if field.name in names else pa.nulls(len(held), field.type)
+        for field in kind
+    ]
+    return pa.StructArray.from_arrays(children, fields=list(kind))
+
+
+def _decoded(paths: pa.Array) -> pa.Array:
+    if not pc.any(pc.match_substring_regex(paths, "%|^file:|^/")).as_py():
+        return paths
+    return pa.array([decode_path(path) for path in paths.to_pylist()], pa.string())
+
+
+def _add(add: AddFile) -> dict[str, Any]:
+    body: dict[str, Any] = add.to_json()["add"]
+    return body | {
+        "partitionValues": list(add.partition_values.items()),
+        "tags": list(add.tags.items()) or None,
+        "dataChange": False,  # it is state, not news
+    }
+
+
+def _remove(remove: RemoveFile) -> dict[str, Any]:
+    body: dict[str, Any] = remove.to_json()["remove"]
+    pairs = remove.partition_values
+    return body | {
+        "partitionValues": None if pairs is None else list(pairs.items()),
+        "tags": list((remove.tags or {}).items()) or None,
+        "dataChange": False,
+    }
+
+
+def _metadata(metadata: Metadata) -> dict[str, Any]:
+    body: dict[str, Any] = metadata.to_json()["metaData"]
+    return body | {
+        "format": {"provider": metadata.provider, "options": []},
+        "configuration": list(metadata.configuration.items()),
+    }
+
+
+def _parsed(texts: pa.Array, schema: pa.Schema) -> pa.StructArray:
+    kind = statistics_struct(schema)
+    known = parse_statistics(texts, schema)
+    sides = {
+        "minValues": {name: bounds.lowest for name, bounds in known.bounds.items()},
+        "maxValues": {name: bounds.highest for name, bounds in known.bounds.items()},
+        "nullCount": {name: bounds.null_count for name, bounds in known.bounds.items()},
+    }
+    children = []
+    for field in kind:
+        if field.name in sides:
+            values = [sides[field.name][each.name] for each in field.type]
+            children.append(pa.StructArray.from_arrays([_whole(value) for value in values], fields=list(field.type)))
+        else:
+            children.append(_whole(known.rows))
+    return pa.StructArray.from_arrays(children, fields=list(kind), mask=texts.is_null())
+
+
+def _whole(column: Any) -> pa.Array:
+    found = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
+
+
+async def _send(upload: Upload, plan: _Plan) -> tuple[int, int]:
+    """Write the file; return how many actions and data files are in it."""
+    sink = _Pieces()
+    writer = await in_thread(pq.ParquetWriter, sink, plan.schema, compression="zstd")
+    writer.add_key_value_metadata({PARSED_MARK: "1"})
+    actions = files = 0
+    tables = plan.tables()
+    try:
+        while (found := await in_thread(next, tables, None)) is not None:
+            table, adds = found
+            await in_thread(writer.write_table, table)
+            actions, files = actions + table.num_rows, files + adds
+            await upload.write(sink.taken())
+    finally:
+        await in_thread(writer.close)
+    await upload.write(sink.taken())
+    return actions, files
+
+
+class _Pieces:
+    """A file that is read while it is written."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._at = 0
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        self._at += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def taken(self) -> bytes:
+        parts, self._parts = self._parts, []
+        return b"".join(parts)
+
+    def tell(self) -> int:
+        return self._at
+
+    def flush(self) -> None:
+        """Have nothing to do."""
+
+    def close(self) -> None:
+        self.closed = True
