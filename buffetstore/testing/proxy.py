@@ -8,8 +8,7 @@
 ...     async with GCSServer(buckets=["lake"]) as server, FaultProxy.to(server.url) as proxy:
 ...         async with RetryStore(GCSStore("lake", api_root=proxy.url)) as store:
 ...             await store.put("key", bytes(300_000))
-...             proxy.drop()
-...             proxy.reset_once(down=100_000)  # the next connection breaks in the middle of the body
+...             proxy.reset_once(down=100_000)  # the connection breaks in the middle of the body
 ...             return len(await get_bytes(store, "key"))
 >>> asyncio.run(example())
 300000
@@ -85,7 +84,7 @@ class FaultProxy:
         self.bytes_up = 0
         self.bytes_down = 0
         self.port = 0
-        self._once: tuple[int | None, int | None] | None = None
+        self._cuts: dict[bool, int | None] = {}
         self._server: asyncio.Server | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -109,12 +108,23 @@ class FaultProxy:
         return f"http://{self.host}:{self.port}"
 
     def reset_once(self, *, up: int | None = None, down: int | None = None) -> None:
-        """Reset the next new connection, and it alone, when so many bytes of it have passed."""
-        self._once = (up, down)
+        """Reset one connection, open or new: that on which so many more bytes have passed to the service, or back."""
+        self._cuts = {True: up, False: down}
+
+    def passing(self, count: int, *, is_up: bool) -> int | None:
+        """Return how many of `count` bytes pass before their connection is reset; None where all pass."""
+        left = self._cuts.get(is_up)
+        if left is None:
+            return None
+        if count < left:
+            self._cuts[is_up] = left - count
+            return None
+        self._cuts = {}
+        return left
 
     def clear(self) -> None:
         """Make the network good again; what is open stays as it is."""
-        self._once = None
+        self._cuts = {}
         self.now = Conditions()
 
     def drop(self) -> None:
@@ -174,23 +184,20 @@ class FaultProxy:
             return
         self._tasks.add(task)
         self.open_connections += 1
-        once, self._once = self._once, None
         try:
             with suppress(OSError):
-                await self._join(reader, writer, once or (None, None))
+                await self._join(reader, writer)
         finally:
             # Nothing of a cancelled or broken connection is delivered any more; one that ended well is closed already.
             reset(writer)
             self.open_connections -= 1
             self._tasks.discard(task)
 
-    async def _join(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, once: tuple[int | None, int | None]
-    ) -> None:
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry both directions until one is reset or both have ended."""
         upstream_reader, upstream_writer = await asyncio.open_connection(*self._upstream)
-        up = _Direction(self, reader, upstream_writer, is_up=True, limit=once[0])
-        down = _Direction(self, upstream_reader, writer, is_up=False, limit=once[1])
+        up = _Direction(self, reader, upstream_writer, is_up=True)
+        down = _Direction(self, upstream_reader, writer, is_up=False)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(up.run())
@@ -208,19 +215,12 @@ class _Direction:
     """Bytes on their way from one peer to the other."""
 
     def __init__(
-        self,
-        proxy: FaultProxy,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        *,
-        is_up: bool,
-        limit: int | None,
+        self, proxy: FaultProxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_up: bool
     ) -> None:
         self._proxy = proxy
         self._reader = reader
         self._writer = writer
         self._is_up = is_up
-        self._limit = limit
         self._passed = 0
         self._waiting: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_IN_FLIGHT)
 
@@ -251,8 +251,11 @@ class _Direction:
             await self._pass(chunk)
 
     async def _pass(self, chunk: bytes) -> None:
-        limit = self._due_limit()
-        rest = len(chunk) if limit is None else max(0, limit - self._passed)
+        now = self._proxy.now
+        limit = now.reset_after_up if self._is_up else now.reset_after_down
+        rest = self._proxy.passing(len(chunk), is_up=self._is_up)
+        if limit is not None and self._passed + len(chunk) >= limit:
+            rest = min(max(0, limit - self._passed), len(chunk) if rest is None else rest)
         view = memoryview(chunk)[:rest]
         while view:
             rate = self._proxy.now.bytes_per_second
@@ -263,13 +266,8 @@ class _Direction:
             view = view[len(piece) :]
             if rate is not None:
                 await asyncio.sleep(len(piece) / rate)
-        if rest < len(chunk) or (limit is not None and self._passed >= limit):
+        if rest is not None:
             raise ConnectionResetError("as many bytes as were asked for have passed")
-
-    def _due_limit(self) -> int | None:
-        now = self._proxy.now
-        always = now.reset_after_up if self._is_up else now.reset_after_down
-        return self._limit if always is None else always
 
     def _count(self, count: int) -> None:
         self._passed += count

@@ -7,10 +7,12 @@ import tempfile
 from random import Random
 
 import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from buffetstore.errors import AlreadyExistsError, InvalidRangeError, NotFoundError, PreconditionFailedError
+from buffetstore.monitoring.events import no_hook
 from buffetstore.objects import (
     CREATE,
     OVERWRITE,
@@ -19,13 +21,19 @@ from buffetstore.objects import (
     MemoryStore,
     ObjectStore,
     PrefixStore,
-    RetryStore,
     Update,
     get_bytes,
     head,
     list_all,
 )
+from buffetstore.objects.layers import Layers
+from buffetstore.objects.wrappers.cached import CacheOptions
+from buffetstore.resilience.circuit import CircuitPolicy
+from buffetstore.resilience.hedge import HedgePolicy
+from buffetstore.resilience.permits import ConcurrencyLimit
+from buffetstore.resilience.rate import RateLimit
 from buffetstore.resilience.retry import RetryPolicy
+from buffetstore.security import StaticKeys
 from buffetstore.testing import FaultyStore, random_faults
 
 # No key is a prefix folder of another, so that a folder on disk can hold them all.
@@ -36,8 +44,15 @@ keys = st.sampled_from(KEYS)
 bodies = st.binary(max_size=20) | st.integers(0, 4_000_000).map(bytes)
 
 
+SECRET = StaticKeys({"2024": b"n" * 32}, current="2024")
+
+
 async def no_sleep(_seconds: float) -> None:
     """Wait not at all."""
+
+
+def not_asked_for(url: str) -> ObjectStore:
+    raise AssertionError(f"no layer here opens another store, {url} least of all")
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -46,12 +61,15 @@ class StoreMachine(RuleBasedStateMachine):
     def make(self) -> ObjectStore:
         return MemoryStore()
 
+    def layers(self, retry: RetryPolicy) -> Layers:
+        return Layers(retry=retry)
+
     @initialize(seed=st.integers(0, 2**32))
     def start(self, seed: int) -> None:
         self.loop = asyncio.new_event_loop()
         faulty = FaultyStore(self.make(), source=random_faults(Random(seed), rate=0.15))
         policy = RetryPolicy(attempts=60, deadline_seconds=1e9, sleep=no_sleep)
-        self.store = PrefixStore(RetryStore(faulty, policy), "model")
+        self.store = PrefixStore(self.layers(policy).around(faulty, no_hook, another=not_asked_for), "model")
         self.model: dict[str, bytes] = {}
         self.versions: dict[str, str] = {}
         self.stale: dict[str, str] = {}
@@ -198,6 +216,33 @@ class StoreMachine(RuleBasedStateMachine):
             self.loop.close()
 
 
+class GuardedMachine(StoreMachine):
+    """Every layer of resilience at once: each read is asked for twice, and few calls may be in flight."""
+
+    def layers(self, retry: RetryPolicy) -> Layers:
+        return Layers(
+            hedge=HedgePolicy(minimum_samples=1, minimum_seconds=0.0, percentile=0.01, budget=1.0),
+            retry=retry,
+            circuit=CircuitPolicy(failure_ratio=1.0),
+            rate=RateLimit(requests_per_second=1000.0, bytes_per_second=1e6, sleep=no_sleep),
+            limit=ConcurrencyLimit(calls=3, bytes_in_flight=1_000_000),
+        )
+
+
+class EncryptedAndCachedMachine(StoreMachine):
+    """Objects of one chunk and of several, cached as ciphertext in too little memory."""
+
+    def layers(self, retry: RetryPolicy) -> Layers:
+        return Layers(encryption=SECRET, cache=CacheOptions(memory_bytes=3_000_000), retry=retry)
+
+
+class CachedMachine(StoreMachine):
+    """One's own writes are read at once, however long an answer counts as fresh."""
+
+    def layers(self, retry: RetryPolicy) -> Layers:
+        return Layers(cache=CacheOptions(fresh_seconds=3600.0), retry=retry)
+
+
 class LocalMachine(StoreMachine):
     def make(self) -> ObjectStore:
         self.folder = tempfile.TemporaryDirectory()
@@ -209,5 +254,29 @@ class LocalMachine(StoreMachine):
             self.folder.cleanup()
 
 
+class LocalCachedMachine(LocalMachine):
+    """The cache is on disk too, encrypted, with room for a few objects."""
+
+    def layers(self, retry: RetryPolicy) -> Layers:
+        self.kept = tempfile.TemporaryDirectory()
+        cache = CacheOptions(memory_bytes=1000, folder=self.kept.name, disk_bytes=5_000_000)
+        return Layers(encryption=SECRET, cache=cache, retry=retry)
+
+    def teardown(self):
+        super().teardown()
+        if hasattr(self, "kept"):
+            self.kept.cleanup()
+
+
+def fewer(machine: type[StoreMachine]) -> type:
+    """Return the machine's test with half the examples: the stores below are slower, the rules the same."""
+    machine.TestCase.settings = settings(max_examples=settings.default.max_examples // 2)
+    return machine.TestCase
+
+
 TestMemoryModel = StoreMachine.TestCase
-TestLocalModel = LocalMachine.TestCase
+TestLocalModel = fewer(LocalMachine)
+TestGuardedModel = fewer(GuardedMachine)
+TestEncryptedAndCachedModel = fewer(EncryptedAndCachedMachine)
+TestCachedModel = fewer(CachedMachine)
+TestLocalCachedModel = fewer(LocalCachedMachine)

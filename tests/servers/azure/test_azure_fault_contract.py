@@ -25,8 +25,8 @@ class TestAzureStoreUnderFaults(ObjectStoreFaultContract):
         return HttpInjector(proxy)
 
     @pytest.fixture
-    async def raw_store(self, injector, container, options):
-        small = {"page_size": 10, "part_bytes": 1024 * 1024, "timeout_seconds": 0.3}
+    async def raw_store(self, injector, idle_seconds, container, options):
+        small = {"page_size": 10, "part_bytes": 1024 * 1024, "timeout_seconds": idle_seconds}
         endpoint = f"{injector.proxy.url}{urlsplit(options['endpoint_url']).path}"
         async with AzureStore.from_url(f"az://{container}", **options | small | {"endpoint_url": endpoint}) as store:
             yield store

@@ -23,7 +23,9 @@ class TestGCSStoreUnderFaults(ObjectStoreFaultContract):
         return HttpInjector(proxy)
 
     @pytest.fixture
-    async def raw_store(self, injector, bucket):
+    async def raw_store(self, injector, idle_seconds, bucket):
         url = injector.proxy.url
-        async with GCSStore(bucket, api_root=url, page_size=10, chunk_bytes=1024 * 1024, timeout_seconds=0.3) as store:
+        async with GCSStore(
+            bucket, api_root=url, page_size=10, chunk_bytes=1024 * 1024, timeout_seconds=idle_seconds
+        ) as store:
             yield store

@@ -18,8 +18,9 @@ def proxy(s3_endpoint):
 
 
 class TestS3StoreUnderFaults(ObjectStoreFaultContract):
-    upload_bytes = 11 * 1024 * 1024
+    upload_bytes = 8 * 1024 * 1024 + 300_000
     part_bytes = 8 * 1024 * 1024
+    stall_seconds = 1.0
     checks_uploads = False  # moto takes any checksum
 
     @pytest.fixture
@@ -27,8 +28,8 @@ class TestS3StoreUnderFaults(ObjectStoreFaultContract):
         return HttpInjector(proxy)
 
     @pytest.fixture
-    async def raw_store(self, injector, bucket, options):
-        options |= {"endpoint_url": injector.proxy.url, "timeout_seconds": 0.4}
+    async def raw_store(self, injector, idle_seconds, bucket, options):
+        options |= {"endpoint_url": injector.proxy.url, "timeout_seconds": idle_seconds}
         async with S3Store.from_url(f"s3://{bucket}", **options) as store:
             yield store
 
@@ -42,15 +43,16 @@ def ministack_proxy(ministack_endpoint):
 class TestMinistackUnderFaults(ObjectStoreFaultContract):
     """It checks what it is sent, so that a bit that flips on the way up is found."""
 
-    upload_bytes = 11 * 1024 * 1024
+    upload_bytes = 8 * 1024 * 1024 + 300_000
     part_bytes = 8 * 1024 * 1024
+    stall_seconds = 1.0
 
     @pytest.fixture
     def injector(self, ministack_proxy):
         return HttpInjector(ministack_proxy)
 
     @pytest.fixture
-    async def raw_store(self, injector, ministack_bucket, ministack_options):
-        options = ministack_options | {"endpoint_url": injector.proxy.url, "timeout_seconds": 0.4}
+    async def raw_store(self, injector, idle_seconds, ministack_bucket, ministack_options):
+        options = ministack_options | {"endpoint_url": injector.proxy.url, "timeout_seconds": idle_seconds}
         async with S3Store.from_url(f"s3://{ministack_bucket}", **options, page_size=10) as store:
             yield store
