@@ -256,7 +256,8 @@ class S3Store(ObjectStore):
         await self._connection.aclose()
 
     def _name(self, key: str) -> str:
-        return checked_key(self._prefix + checked_key(key))
+        name = self._prefix + checked_key(key)
+        return checked_key(name) if self._prefix else name
 
     async def _copy(self, original: ObjectMeta, target: str, mode: PutMode, version: str) -> ObjectMeta:
         """Copy the bytes of `original`, of one version of it if the query `version` is given, to `target`."""

@@ -118,7 +118,7 @@ async def stream(
     running = RunningChecksum(expected.algorithm) if expected is not None else None
     done = 0
     try:
-        async for chunk in response.content.iter_any():
+        while chunk := await response.content.readany():
             done += len(chunk)
             if running is not None:
                 running.update(chunk)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["ParseError"]
 
 _NAMESPACE = re.compile(rb"""\sxmlns\s*=\s*("[^"]*"|'[^']*')""")
+# Before and after the declaration (which says UTF-8, as no declaration does) a slow answer keeps sending blanks.
+_PROLOG = re.compile(rb"\s*(?:<\?xml[^>]*\?>)?\s*")
 _HEAD_BYTES = 1024  # where the root element is
 _PIECE_BYTES = 64 * 1024  # parsed in about a millisecond, during which nobody else runs
 _YIELD_EVERY = 256
@@ -43,7 +45,7 @@ class VersionsPage(NamedTuple):
 
 def tree(body: bytes) -> Element:
     """Return the root, whose names have no namespace; `ParseError` if there is none."""
-    body = body.strip()  # a completion that takes long is preceded by blanks
+    body = _after_prolog(body)
     parser = XMLParser()
     parser.feed(_NAMESPACE.sub(b"", body[:_HEAD_BYTES]))
     for at in range(_HEAD_BYTES, len(body), _PIECE_BYTES):
@@ -55,10 +57,15 @@ def tree(body: bytes) -> Element:
 
 def error_of(body: bytes) -> tuple[str, str] | None:
     """Return the code and the message if the document is an error."""
-    if b"<Error" not in body[:_HEAD_BYTES]:
+    if not _after_prolog(body).startswith(b"<Error"):
         return None
     root = tree(body)
     return (root.findtext("Code") or "", root.findtext("Message") or "") if root.tag == "Error" else None
+
+
+def _after_prolog(body: bytes) -> bytes:
+    found = _PROLOG.match(body)
+    return body[found.end() :] if found else body
 
 
 async def page_of(body: bytes, cut: int) -> Page:
