@@ -19,6 +19,14 @@ _TAKEN = {errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY}
 _NAME = {errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL}
 
 
+class LostAnswerError(ConnectionAbortedError):
+    """The service failed on the way; `retry_after` is how many seconds it asked to wait, where it did."""
+
+    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+        super().__init__(errno.ECONNABORTED, reason)
+        self.retry_after = retry_after
+
+
 def mapped(error: OSError, url: str, key: str, *, writing: bool = False, placing: bool = False) -> StorageError:
     """Return our error for what the operating system or the server said about `key`.
 
@@ -34,7 +42,8 @@ def mapped(error: OSError, url: str, key: str, *, writing: bool = False, placing
     number = error.errno
     if isinstance(error, TimeoutError | ConnectionError):
         reason = reason or "no answer"
-        return UnavailableError(f"{where}: {reason}. Try again", key=key, ambiguous=placing)
+        wait = error.retry_after if isinstance(error, LostAnswerError) else None
+        return UnavailableError(f"{where}: {reason}. Try again", key=key, ambiguous=placing, retry_after=wait)
     if writing and number in _TAKEN:
         return UnsupportedOperationError(
             f"{where} cannot be stored: in a folder one name cannot be both an object and a prefix of others "

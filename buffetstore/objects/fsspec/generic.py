@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsspec.asyn import AsyncFileSystem  # type: ignore[import-untyped]
 
-from buffetstore.errors import StorageError
+from buffetstore.errors import StorageError, UnsupportedOperationError
 from buffetstore.objects.fsspec.files import CHUNK_BYTES, Files, Guarantees, Reader, Status, Writer
 from buffetstore.objects.fsspec.primitives import Primitives, primitives_of
 from buffetstore.objects.fsspec.spool import Spool
@@ -210,7 +210,11 @@ class SpooledWriter(Writer):
 
     async def finish(self, size: int) -> Status | None:
         self._is_sent = True
-        sealed = await self._files.send(self._spool, self._path)
+        try:
+            sealed = await self._files.send(self._spool, self._path)
+        except (PermissionError, UnsupportedOperationError):  # refused: nothing is there to be discarded
+            self._is_sent = False
+            raise
         found = sealed or await self._files.status(self._path)
         if found.size != size:
             raise OSError(errno.EIO, f"the file has {found.size} bytes, not the {size} written", self._path)

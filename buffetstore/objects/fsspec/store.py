@@ -289,7 +289,7 @@ class FsspecStore(ObjectStore):
             if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
                 return False
             with suppress(OSError):
-                if (await self._files.status(path)).kind == "folder":
+                if not isinstance(error, PermissionError) and (await self._files.status(path)).kind == "folder":
                     return False
             raise mapped(error, self._url, key, placing=True) from error
         return True

@@ -19,7 +19,8 @@ from urllib.parse import quote
 import requests
 from requests.adapters import HTTPAdapter
 
-from buffetstore.errors import AuthenticationError
+from buffetstore.errors import AuthenticationError, RateLimitedError, StorageError, UnsupportedOperationError
+from buffetstore.objects.fsspec.errors import LostAnswerError
 from buffetstore.objects.fsspec.files import Guarantees, Reader, Status
 from buffetstore.objects.fsspec.generic import FsspecFiles, PathReader
 from buffetstore.resilience.threads import in_disk_thread
@@ -223,7 +224,7 @@ class WebHDFSFiles(FsspecFiles):
         return answer
 
 
-def _failure(answer: requests.Response, path: str) -> OSError:
+def _failure(answer: requests.Response, path: str) -> OSError | StorageError:
     try:
         said = answer.json()["RemoteException"]
         name, message = said["exception"], said["message"].partition("\n")[0]
@@ -236,6 +237,19 @@ def _failure(answer: requests.Response, path: str) -> OSError:
         )
     if name in _NUMBERS:
         return OSError(_NUMBERS[name], message, path)
-    if not name and answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ConnectionAbortedError(errno.ECONNABORTED, message)  # a proxy's word: nobody knows what was done
-    return OSError(errno.EACCES if not name and answer.status_code == HTTPStatus.FORBIDDEN else errno.EIO, message)
+    if name:
+        return OSError(errno.EIO, message)
+    return _unnamed(answer, path)
+
+
+def _unnamed(answer: requests.Response, path: str) -> OSError | StorageError:
+    """Return the error for an answer that is not Hadoop's, but that of something before it."""
+    message, wait = f"HTTP {answer.status_code}", answer.headers.get("Retry-After", "")
+    retry_after = float(wait) if wait.isdecimal() else None
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        return RateLimitedError(f"{path!r}: the server asks for fewer requests", key=path, retry_after=retry_after)
+    if answer.status_code == HTTPStatus.FORBIDDEN:
+        return OSError(errno.EACCES, message, path)
+    if answer.status_code < HTTPStatus.INTERNAL_SERVER_ERROR and answer.status_code != HTTPStatus.REQUEST_TIMEOUT:
+        return UnsupportedOperationError(f"{path!r}: {message}, which is no answer of WebHDFS: check host and port")
+    return LostAnswerError(message, retry_after)  # nobody knows what was done

@@ -6,8 +6,9 @@ import pytest
 
 from buffetstore.objects.fsspec import FsspecStore
 from buffetstore.testing.background import in_background
+from buffetstore.testing.fault_cases import BODY, KEY
 from buffetstore.testing.fault_injection import HttpInjector
-from buffetstore.testing.http_faults import HttpFaultProxy
+from buffetstore.testing.http_faults import HttpFault, HttpFaultProxy
 from buffetstore.testing.object_store_faults import ObjectStoreFaultContract
 
 
@@ -30,3 +31,13 @@ class TestWebHDFSUnderFaults(ObjectStoreFaultContract):
         url = f"webhdfs://127.0.0.1:{injector.proxy.port}"
         async with FsspecStore.from_url(url, root="/data", user="analyst", timeout_seconds=idle_seconds) as store:
             yield store
+
+    @pytest.mark.parametrize("kind", ["reset", "truncate"])
+    async def test_8_a_broken_download_goes_on_where_it_was(self, kind, store, raw_store, injector):
+        """A body is several requests, each with a look at the version: what counts is that the bytes are right."""
+        data = BODY * 8
+        await raw_store.put(KEY, data)
+        injector.clear()
+        injector.add(*(HttpFault(kind, when="after", after_bytes=len(data) // 3) for _ in range(2)))
+        async with await store.get(KEY) as result:
+            assert b"".join([bytes(chunk) async for chunk in result]) == data
