@@ -1,5 +1,12 @@
 """What users test with: contract suites to subclass, stores that fail on purpose or count, and local servers.
 
+Faults and latency, by where they strike:
+
+* around a store in this process, `FaultyStore`: scripted or random faults, and latency (`latency_seconds`, a number or
+  what draws one);
+* between a client and an HTTP service, `HttpFaultProxy`: lost answers, truncated or flipped bytes, stalls, by script;
+* between a client and any service, `FaultProxy`: latency, slow trickles, resets, black holes, refused connections.
+
 Each name is loaded when it is first asked for: the servers do not need pytest, nor the suites aiohttp.
 """
 

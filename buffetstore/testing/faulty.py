@@ -95,7 +95,7 @@ class FaultyStore(StoreWrapper):
     source:
         Asked for the fault of each call whose script is empty.
     latency_seconds:
-        Slept before every call.
+        Slept before every call: a number, or what draws one, such as ``lambda: random.expovariate(1 / 0.03)``.
     """
 
     forwards: ClassVar[frozenset[str]] = frozenset(
@@ -108,7 +108,7 @@ class FaultyStore(StoreWrapper):
         script: dict[Verb, Sequence[Fault | None]] | None = None,
         *,
         source: Callable[[str], Fault | None] = lambda _verb: None,
-        latency_seconds: float = 0.0,
+        latency_seconds: float | Callable[[], float] = 0.0,
     ) -> None:
         super().__init__(inner)
         self._script: dict[str, deque[Fault | None]] = {verb: deque(faults) for verb, faults in (script or {}).items()}
@@ -182,7 +182,8 @@ class FaultyStore(StoreWrapper):
         self.calls.append(verb)
         script = self._script.get(verb)
         fault = script.popleft() if script else self._source(verb)
-        if pause := self._latency + (fault.seconds if fault is not None else 0.0):
+        latency = self._latency() if callable(self._latency) else self._latency
+        if pause := latency + (fault.seconds if fault is not None else 0.0):
             await asyncio.sleep(pause)
         if fault is None or fault.when == "late":
             return None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import time
 from random import Random
 
 import pytest
@@ -62,6 +63,16 @@ class TestFaultyStore:
 
         await asyncio.gather(put(b"slow"), put(b"quick"))
         assert order == [b"quick", b"slow"]
+
+    async def test_latency_is_a_number_or_drawn(self):
+        drawn = iter([0.02, 0.0])
+        for latency in (0.02, lambda: next(drawn)):
+            store = FaultyStore(MemoryStore(), latency_seconds=latency)
+            started = time.monotonic()
+            await store.put("k", b"")
+            assert time.monotonic() - started >= 0.02
+        await store.put("k", b"")
+        assert next(drawn, None) is None
 
 
 class TestCountingStore:
