@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
@@ -70,32 +69,8 @@ class HttpFault(Fault):
     after_bytes: int | None = None
     min_bytes: int = 0
 
-
-class HttpFaultScript(FaultScript):
-    """The faults that are still to come. May be used from any thread."""
-
-    def strike(self, method: str, target: str, size: int) -> Fault | None:
-        """Return the fault that strikes this request, counting it."""
-        if not self._faults:
-            return None
-        with self._lock:
-            for fault in self._faults:
-                if size < getattr(fault, "min_bytes", 0) or not fits(fault, method, target):
-                    continue
-                if fault.skip > 0:
-                    fault.skip -= 1
-                    continue
-                if fault.times is not None:
-                    fault.times -= 1
-                    if fault.times <= 0:
-                        self._faults.remove(fault)
-                return fault
-        return None
-
-
-def fits(fault: Fault, method: str, target: str) -> bool:
-    """Return whether the fault's patterns match."""
-    return fnmatchcase(method, fault.operation) and fnmatchcase(target, fault.path)
+    def strikes(self, operation: str, path: str, size: int) -> bool:
+        return size >= self.min_bytes and Fault.strikes(self, operation, path, size)
 
 
 class HttpFaultProxy:
@@ -124,7 +99,7 @@ class HttpFaultProxy:
         if parts.scheme != "http" or parts.hostname is None or parts.port is None:
             raise ValueError(f"{upstream!r} is not the root of an HTTP service with a port: http://127.0.0.1:9000")
         self._upstream = (parts.hostname, parts.port)
-        self.faults = HttpFaultScript()
+        self.faults = FaultScript()
         self.log = RequestLog()
         self.connections = 0
         self.open_connections = 0
@@ -238,7 +213,7 @@ class _Exchange:
         if (header(head, b"expect") or b"").lower() == b"100-continue":
             self._writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         size = int(header(head, b"content-length") or 0)
-        fault = self._proxy.faults.strike(self._method, self._target, size)
+        fault = self._proxy.faults.take(self._method, self._target, size)
         if fault is not None and (fault.kind, fault.when) == ("reset", "before") and _bytes_of(fault):
             return await self._cut(head, _bytes_of(fault) or 0)
         request = await read_request_body(self._reader, head)

@@ -60,6 +60,10 @@ class Fault:
         if self.kind not in _KINDS or self.when not in {"before", "after"}:
             raise ValueError(f"fault {self.kind!r} when {self.when!r}: kind is one of {sorted(_KINDS)}")
 
+    def strikes(self, operation: str, path: str, size: int) -> bool:  # noqa: ARG002 - other servers' faults look at it
+        """Return whether this is a request that is meant."""
+        return fnmatchcase(operation, self.operation) and fnmatchcase(path, self.path)
+
 
 class FaultScript:
     """The faults that are still to come. May be used from any thread."""
@@ -78,13 +82,13 @@ class FaultScript:
         with self._lock:
             self._faults.clear()
 
-    def take(self, operation: str, path: str) -> Fault | None:
-        """Return the fault that strikes this request, counting it."""
+    def take(self, operation: str, path: str, size: int = 0) -> Fault | None:
+        """Return the fault that strikes this request, whose body has `size` bytes, counting it."""
         if not self._faults:
             return None
         with self._lock:
             for fault in self._faults:
-                if not (fnmatchcase(operation, fault.operation) and fnmatchcase(path, fault.path)):
+                if not fault.strikes(operation, path, size):
                     continue
                 if fault.skip > 0:
                     fault.skip -= 1
