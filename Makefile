@@ -22,7 +22,7 @@ $(VENV)/dev.stamp: pyproject.toml | $(VENV)/bin/python
 
 # Azure's own emulator, for the tests of that store; without npm they skip, naming it.
 $(VENV)/azurite.stamp: $(VENV)/dev.stamp
-	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/azurite azurite@3 || echo "no azurite: its tests skip"; fi
+	if command -v npm >/dev/null; then npm install --silent --no-audit --no-fund --prefix $(VENV)/azurite azurite@3.37.0 || echo "no azurite: its tests skip"; fi
 	@touch $@
 
 demo: $(VENV)/demo.stamp   ## real bars: validated, stored, pruned, read back

@@ -9,10 +9,14 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from buffetstore.config import LayerConfig
 from buffetstore.testing.fault_report import pytest_terminal_summary  # noqa: F401 - the hook prints the fault cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+SETTINGS = {name for names in LayerConfig.VARIABLES.values() for name in names} | {"STORAGE_EMULATOR_HOST"}
+CLOUDS = ("GCS_", "GOOGLE_", "AWS_", "S3_", "AZURE_", "BUFFETSTORE_", "CLOUDSDK_")
 
 settings.register_profile("default", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("nightly", parent=settings.get_profile("default"), max_examples=1000)
@@ -30,5 +34,5 @@ def no_blocking_calls() -> Iterator[None]:
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting of the developer's machine reaches a test."""
     for name in list(os.environ):
-        if name.startswith(("GCS_", "GOOGLE_", "AWS_", "BUFFETSTORE_", "STORAGE_EMULATOR", "CLOUDSDK_")):
+        if name in SETTINGS or name.startswith(CLOUDS):
             monkeypatch.delenv(name)

@@ -20,19 +20,23 @@ from buffetstore.objects.base import (
     Update,
     Upload,
 )
+from buffetstore.objects.copy_store import CopyReport, copy_store
 from buffetstore.objects.helpers import (
     delete_prefix,
     download_file,
     exists,
+    get_buffer,
     get_bytes,
     get_many,
     get_text,
     head,
     list_all,
+    put_stream,
     put_text,
     read_object,
     upload_file,
 )
+from buffetstore.objects.layers import Layers
 from buffetstore.objects.local import LocalStore
 from buffetstore.objects.memory import MemoryStore
 from buffetstore.objects.open import open_store, register_store
@@ -47,8 +51,10 @@ __all__ = [
     "ByteRange",
     "Capabilities",
     "Checksum",
+    "CopyReport",
     "Data",
     "GetResult",
+    "Layers",
     "Listing",
     "LocalStore",
     "MemoryStore",
@@ -63,9 +69,11 @@ __all__ = [
     "StoreWrapper",
     "Update",
     "Upload",
+    "copy_store",
     "delete_prefix",
     "download_file",
     "exists",
+    "get_buffer",
     "get_bytes",
     "get_many",
     "get_text",
@@ -73,6 +81,7 @@ __all__ = [
     "list_all",
     "open_store",
     "pool_stats",
+    "put_stream",
     "put_text",
     "read_object",
     "register_store",

@@ -69,8 +69,18 @@ class Layers:
     rate: RateLimit | None = None
     limit: ConcurrencyLimit | None = None
 
-    def around(self, store: ObjectStore, hook: Hook, another: Callable[[str], ObjectStore]) -> ObjectStore:
-        """Return `store` with these layers; `another` opens the copies that are named by URL."""
+    def around(
+        self, store: ObjectStore, hook: Hook, another: Callable[[str], ObjectStore], *, prefix: str = ""
+    ) -> ObjectStore:
+        """Return `store` with these layers.
+
+        Parameters
+        ----------
+        another:
+            Opens the copies that are named by URL.
+        prefix:
+            Where in its bucket the store's keys start: encrypted objects are bound to their whole key.
+        """
 
         def opened(copy: str | ObjectStore) -> ObjectStore:
             if isinstance(copy, str):
@@ -79,7 +89,7 @@ class Layers:
 
         around: list[Layer] = [partial(MetricsStore, hook=hook)]  # outermost first
         if self.encryption is not None:
-            around.append(partial(EncryptionStore, keys=self.encryption))
+            around.append(partial(EncryptionStore, keys=self.encryption, prefix=prefix))
         if self.cache is not None:
             around.append(partial(CacheStore, options=self.cache, hook=hook))
         if self.fallback is not None:

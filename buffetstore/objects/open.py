@@ -30,9 +30,10 @@ class Builtin(NamedTuple):
     extra: str = ""
 
 
-_AZURE = Builtin("buffetstore.objects.azure:AzureStore", ("azure", "aiohttp"), "azure")
-_SFTP = Builtin("buffetstore.objects.fsspec:FsspecStore", ("fsspec", "sshfs", "asyncssh"), "sftp")
+_AZURE = Builtin("buffetstore.objects.azure:AzureStore", ("azure",), "azure")
+_SFTP = Builtin("buffetstore.objects.fsspec:FsspecStore", ("fsspec", "asyncssh"), "sftp")
 _WEBHDFS = Builtin("buffetstore.objects.fsspec:FsspecStore", ("fsspec", "requests"), "webhdfs")
+_FSSPEC = "fsspec+"  # and the protocol of any file system that fsspec knows
 STORES = {
     "abfs": _AZURE,
     "abfss": _AZURE,
@@ -82,8 +83,9 @@ def open_store(
     ----------
     url:
         `memory://`, `file:///folder` or a plain path, `gs://bucket`, `s3://bucket`, `az://container` or
-        `abfss://container@account.dfs.core.windows.net`, `sftp://host/folder`, `webhdfs://host:port/folder`, or what
-        was registered by `register_store`. What follows the bucket is a prefix: the keys of the store begin below it.
+        `abfss://container@account.dfs.core.windows.net`, `sftp://host/folder`, `webhdfs://host:port/folder`,
+        `fsspec+<protocol>://...`, or what was registered by `register_store`. What follows the bucket is a prefix: the
+        keys of the store begin below it.
     hook:
         Told of every operation and retry.
     layers:
@@ -98,7 +100,9 @@ def open_store(
     MissingDependencyError
         The scheme's client library is not installed.
     """
-    return layers.around(_bare(os.fspath(url), options), hook, lambda copy: _bare(copy, {}))
+    text = os.fspath(url)
+    prefix = _split(text)[2]
+    return layers.around(_bare(text, options), hook, lambda copy: _bare(copy, {}), prefix=prefix)
 
 
 def _bare(url: str, options: dict[str, Any]) -> ObjectStore:
@@ -127,7 +131,7 @@ def _split(url: str) -> tuple[str, str, str]:
 
 
 def _factory(scheme: str, url: str, options: dict[str, Any]) -> StoreFactory:
-    builtin = STORES.get(scheme)
+    builtin = _WEBHDFS if scheme.startswith(_FSSPEC) else STORES.get(scheme)
     if builtin is None:
         return _custom(scheme, url)
     module, _, name = builtin.target.partition(":")

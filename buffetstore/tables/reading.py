@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from buffetstore.errors import CorruptFileError, InvalidQueryError, NotFoundError
 from buffetstore.expressions import Expression, columns_of
-from buffetstore.objects.helpers import get_bytes
+from buffetstore.objects.helpers import get_buffer, get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.tables.deletion_vectors import DeletionVector, read_positions
 from buffetstore.tables.file_table import STRINGS, partition_array, rows
@@ -25,14 +25,18 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import Data, ObjectStore
     from buffetstore.tables.snapshot import Snapshot
 
+_IN_PARTS_FROM = 16 * 1024 * 1024  # bytes: one stream of more than this is slower than several at once
+
 Fetch: TypeAlias = "Callable[[str, int], Awaitable[Data]]"
 
 
 def fetch_from(store: ObjectStore) -> Fetch:
     """Return what fetches an object, named by its key and size, whole; a cache can stand in for it."""
 
-    async def fetch(key: str, _size: int) -> Data:
-        return await get_bytes(store, key)
+    async def fetch(key: str, size: int) -> Data:
+        if size <= _IN_PARTS_FROM:
+            return await get_bytes(store, key)
+        return await get_buffer(store, key, size=size)
 
     return fetch
 
