@@ -153,10 +153,10 @@ class S3Connection:
         """Open so many connections, and find the keys."""
         target = self._target or await self._find()
         headers: dict[str, str] = {}
-        path = _path(target, "")
-        target.signer.sign(await self._keys.get(), "HEAD", target.host, path, "", headers)
+        path, text = _path(target, ""), query_text([("list-type", "2"), ("max-keys", "1")])
+        target.signer.sign(await self._keys.get(), "GET", target.host, path, text, headers)
         try:
-            await self._pool.warm_up(URL(target.origin + path, encoded=True), connections, headers)
+            await self._pool.warm_up(URL(f"{target.origin}{path}?{text}", encoded=True), connections, headers)
         except FOREIGN as error:
             raise unanswered(Call("warm_up", self.url), error) from error
 
@@ -184,10 +184,13 @@ class S3Connection:
 
     async def _mended(self, refusal: Refusal, keys: Keys) -> bool:
         """Return whether what the service refused was mended, so that the request is worth a second try."""
-        region = refusal.region
-        if region is not None and self._options.region is None and self._target is not None:
-            if self._target.signer.region == region:
-                return False
+        region, target = refusal.region, self._target
+        if (
+            region is not None
+            and self._options.region is None
+            and target is not None
+            and target.signer.region != region
+        ):
             await self._find(region)
             return True
         if refusal.code in SKEWED and (date := refusal.headers.get("date")):

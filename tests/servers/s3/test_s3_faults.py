@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -169,6 +170,67 @@ async def test_a_clock_that_is_wrong_is_put_right_by_the_answer(scripted):
     scripted.tell(200, "<ListBucketResult/>")
     await scripted.store.list_prefixes()
     assert scripted.requests[1][1]["x-amz-date"].startswith("20371120t1000")
+
+
+@pytest.fixture
+def process_keys(monkeypatch, tmp_path):
+    """Have botocore's chain ask a process, which gives other keys each time; give what counts its calls."""
+    source, asked = tmp_path / "source.py", tmp_path / "asked"
+    source.write_text(
+        f"import json\nfile = open({str(asked)!r}, 'a+')\nfile.write('x')\nfile.seek(0)\nn = len(file.read())\n"
+        "print(json.dumps({'Version': 1, 'AccessKeyId': f'id{n}', 'SecretAccessKey': 'b', 'SessionToken': f't{n}',"
+        " 'Expiration': '2099-01-01T00:00:00Z'}))\n"
+    )
+    config = tmp_path / "config"
+    config.write_text(f"[default]\nregion = eu-north-1\ncredential_process = {sys.executable} {source}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "absent"))
+    return lambda: asked.stat().st_size
+
+
+async def test_keys_that_are_refused_as_expired_are_asked_for_again_once(scripted, process_keys):
+    told = {"ETag": '"e"', "Last_Modified": "Fri, 20 Nov 2026 00:00:00 GMT"}
+    async with S3Store.from_url("s3://bucket", endpoint_url=scripted.endpoint) as store:
+        scripted.fail(400, "ExpiredToken")
+        scripted.tell(200, "data", **told)
+        assert await get_bytes(store, "k") == b"data"
+        scripted.tell(400)  # a HEAD tells no code
+        scripted.tell(200, **told)
+        await store.get("k", head=True)
+        scripted.fail(400, "ExpiredToken")
+        scripted.fail(400, "ExpiredToken")
+        with pytest.raises(AuthenticationError):
+            await store.get("k")
+    tokens = [headers["x-amz-security-token"] for _, headers in scripted.requests]
+    assert tokens == ["t1", "t2", "t2", "t3", "t3", "t4"]
+    assert "/eu-north-1/s3/aws4_request" in scripted.requests[0][1]["authorization"]
+
+
+async def test_many_requests_ask_for_keys_once(scripted, process_keys):
+    for _ in range(20):
+        scripted.tell(200, "<ListBucketResult/>")
+    async with S3Store.from_url("s3://bucket", endpoint_url=scripted.endpoint) as store:
+        await asyncio.gather(*(store.list_prefixes() for _ in range(20)))
+    assert process_keys() == 1
+
+
+async def test_the_endpoint_of_a_profile_is_found(scripted, process_keys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", scripted.endpoint)
+    scripted.tell(200, "<ListBucketResult/>")
+    async with S3Store.from_url("s3://bucket") as store:
+        await store.list_prefixes()
+    assert scripted.requests[0][0].startswith("GET /bucket?")
+
+
+async def test_connections_are_opened_ahead(scripted):
+    for _ in range(3):
+        scripted.tell(200)
+    await scripted.store.warm_up(3)
+    assert (scripted.store.pool_stats().idle, scripted.store.pool_stats().in_use) == (3, 0)
+    assert {line for line, _ in scripted.requests} == {"GET /bucket?list-type=2&max-keys=1 HTTP/1.1"}
+    await scripted.store.aclose()
+    with pytest.raises(UnsupportedOperationError, match="is closed"):
+        await scripted.store.warm_up(1)
 
 
 @pytest.mark.parametrize(
