@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from buffetstore.config import LayerConfig
 from buffetstore.testing.gcs import serve_in_thread
 
 if TYPE_CHECKING:
@@ -100,6 +101,12 @@ def test_the_readme_runs(surroundings: dict[str, str]) -> None:
             assert block.language == "bash", f"README.md:{block.line}: {block.language} blocks need a way to run"
             run_console(block, surroundings)
     assert ran >= 4
+
+
+def test_the_readme_names_every_setting_of_the_layers() -> None:
+    table = (ROOT / "README.md").read_text().partition("What lies around a store")[2].partition("### Settings")[0]
+    named = set(re.findall(r"`([A-Z0-9_]+)`", table))
+    assert named == {variables[0] for variables in LayerConfig.VARIABLES.values()}
 
 
 def documented_modules() -> list[str]:
