@@ -229,15 +229,25 @@ class CommitConflictError(ConflictError):
 class CommitUnknownError(StorageError):
     """The commit could not be settled in time: it may or may not be there.
 
-    `version` and `commit_id` say what to look for in the table's log.
+    `version` and `commit_id` say what to look for in the table's log; a write that had an `idempotency_key` is simply
+    sent again under the same key.
     """
 
     code = "commit_unknown"
 
-    def __init__(self, message: str, *, key: str, version: int, commit_id: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        key: str,
+        version: int,
+        commit_id: str,
+        idempotency_key: str | tuple[str, int] | None = None,
+    ) -> None:
         super().__init__(message, key=key, ambiguous=True)
         self.version = version
         self.commit_id = commit_id
+        self.idempotency_key = idempotency_key
 
 
 class UnsupportedError(StorageError):

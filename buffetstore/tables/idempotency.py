@@ -6,16 +6,17 @@ Source: Delta protocol, "Transaction Identifiers".
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
-from buffetstore.errors import IdempotencyKeyReusedError, InvalidInputError
+from buffetstore.errors import CommitUnknownError, IdempotencyKeyReusedError, InvalidInputError
 from buffetstore.tables.actions import Txn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 IdempotencyKey: TypeAlias = "str | tuple[str, int]"
 
@@ -75,6 +76,34 @@ def already_done(held: Mapping[str, Txn], txns: Sequence[Txn]) -> bool:
         if content is not None:
             _same_content(content, txns[1], f"{first.app_id.removeprefix(_SOURCE)}, {first.version}")
     return True
+
+
+def key_of(txns: Sequence[Txn]) -> IdempotencyKey | None:
+    """Return the key of which `transactions` made these; None where it made none of them."""
+    for txn in txns[:1]:
+        if txn.app_id.startswith(_KEY):
+            return txn.app_id.removeprefix(_KEY)
+        if txn.app_id.startswith(_SOURCE):
+            return txn.app_id.removeprefix(_SOURCE), txn.version
+    return None
+
+
+@contextmanager
+def sent_again_by(txns: Sequence[Txn]) -> Iterator[None]:
+    """Say with a `CommitUnknownError` under which idempotency key the write may be sent again."""
+    try:
+        yield
+    except CommitUnknownError as error:
+        key = key_of(txns)
+        if key is None:
+            raise
+        raise CommitUnknownError(
+            f"{error}. Send the same rows again with idempotency_key={key!r}: they will be there once",
+            key=error.key or "",
+            version=error.version,
+            commit_id=error.commit_id,
+            idempotency_key=key,
+        ) from error
 
 
 def expired(txn: Txn, now: int, retention: int) -> bool:

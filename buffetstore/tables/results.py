@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CommitResult:
-    """The version that holds the rows, the data files written for them, and how many rows."""
+    """The version that holds the rows, the data files written for them, and how many rows.
+
+    `done_before` says that the same write had been committed already, under its idempotency key: nothing was done.
+    """
 
     version: int
     files: tuple[AddFile, ...]
     rows: int
+    done_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class UpsertResult:
     unchanged: int
     files: tuple[AddFile, ...] = ()
     rewritten: int = 0
+    done_before: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,4 @@ class DeleteResult:
     deleted: int
     files: tuple[AddFile, ...] = ()
     removed: int = 0
+    done_before: bool = False

@@ -15,7 +15,7 @@ from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import check_writable, is_append_only
 from buffetstore.tables.files import Layout, default_layout, fitted
 from buffetstore.tables.group import GroupCommit
-from buffetstore.tables.idempotency import IdempotencyKey, already_done, transactions
+from buffetstore.tables.idempotency import IdempotencyKey, already_done, sent_again_by, transactions
 from buffetstore.tables.operations.modify import delete_rows, overwrite_rows, upsert_rows
 from buffetstore.tables.operations.write import Writer, written
 from buffetstore.tables.results import CommitResult, DeleteResult, UpsertResult
@@ -69,7 +69,7 @@ class WritableTable(TableView):
         layout: Layout | None = None,
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        txn: Txn | None = None,
+        txn: Txn | tuple[Txn, ...] | None = None,
     ) -> CommitResult:
         """Add rows. Two dependent requests where nobody else is writing: the data files, then the commit.
 
@@ -83,7 +83,7 @@ class WritableTable(TableView):
             Names this write, so that it can be sent again: see `buffetstore.tables.idempotency.transactions`.
         txn:
             Names the application and its progress, as other engines do: a second write with the same or a lower version
-            does nothing.
+            does nothing. Several, as `transactions` makes them, are one name: the first decides.
 
         Raises
         ------
@@ -97,12 +97,16 @@ class WritableTable(TableView):
         seen = self.snapshot
         rows = await in_thread(fitted, table, seen.schema)
         txns = await self._txns(idempotency_key, txn, rows)
-        if already_done(seen.txns, txns) or (not rows.num_rows and not txns):
-            return CommitResult(seen.version, (), 0)
+        done_before = already_done(seen.txns, txns)
+        if done_before or (not rows.num_rows and not txns):
+            return CommitResult(seen.version, (), 0, done_before)
         adds = await self._writer.write(seen, rows, layout or self._layout())
         proposal = Proposal("WRITE", adds, txns=txns, user_metadata=user_metadata, metrics=written(adds, rows.num_rows))
-        committed = await self._group.commit(proposal, seen)
-        return CommitResult(committed.snapshot.version, *(((), 0) if committed.done_before else (adds, rows.num_rows)))
+        with sent_again_by(txns):
+            committed = await self._group.commit(proposal, seen)
+        if committed.done_before:
+            return CommitResult(committed.snapshot.version, (), 0, done_before=True)
+        return CommitResult(committed.snapshot.version, adds, rows.num_rows)
 
     async def upsert(
         self,
@@ -114,7 +118,7 @@ class WritableTable(TableView):
         layout: Layout | None = None,
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        txn: Txn | None = None,
+        txn: Txn | tuple[Txn, ...] | None = None,
     ) -> UpsertResult:
         """Make the table hold each row under its key: replace the row that is there, or insert it.
 
@@ -147,7 +151,7 @@ class WritableTable(TableView):
             )
 
         txns = await self._txns(idempotency_key, txn, rows)
-        return await self._modify(attempt, user_metadata, txns, UpsertResult(self.version, 0, 0, 0))
+        return await self._modify(attempt, user_metadata, txns, UpsertResult(self.version, 0, 0, 0, done_before=True))
 
     async def delete(
         self,
@@ -172,7 +176,7 @@ class WritableTable(TableView):
             return await delete_rows(self._writer, snapshot, predicate)
 
         txns = await self._txns(idempotency_key, None, pa.table({"predicate": [repr(predicate)]}))
-        return await self._modify(attempt, user_metadata, txns, DeleteResult(self.version, 0))
+        return await self._modify(attempt, user_metadata, txns, DeleteResult(self.version, 0, done_before=True))
 
     async def overwrite(
         self,
@@ -182,7 +186,7 @@ class WritableTable(TableView):
         layout: Layout | None = None,
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        txn: Txn | None = None,
+        txn: Txn | tuple[Txn, ...] | None = None,
     ) -> CommitResult:
         """Replace all rows, or those for which the predicate is true, by these, in one commit.
 
@@ -201,7 +205,7 @@ class WritableTable(TableView):
             return await overwrite_rows(self._writer, snapshot, rows, layout or self._layout(), predicate)
 
         txns = await self._txns(idempotency_key, txn, rows)
-        return await self._modify(attempt, user_metadata, txns, CommitResult(self.version, (), 0))
+        return await self._modify(attempt, user_metadata, txns, CommitResult(self.version, (), 0, done_before=True))
 
     async def add_columns(self, fields: Sequence[pa.Field]) -> int:
         """Add nullable columns; stored rows have null in them. Return the new version.
@@ -250,11 +254,13 @@ class WritableTable(TableView):
                 key=self.path,
             )
 
-    async def _txns(self, key: IdempotencyKey | None, txn: Txn | None, rows: pa.Table) -> tuple[Txn, ...]:
+    async def _txns(
+        self, key: IdempotencyKey | None, txn: Txn | tuple[Txn, ...] | None, rows: pa.Table
+    ) -> tuple[Txn, ...]:
         if key is None:
-            return () if txn is None else (txn,)
+            return txn if isinstance(txn, tuple) else () if txn is None else (txn,)
         if txn is not None:
-            raise InvalidInputError(f"idempotency_key {key!r} and txn {txn.app_id!r} were given: one of them is enough")
+            raise InvalidInputError(f"idempotency_key {key!r} and txn {txn!r} were given: one of them is enough")
         return await in_thread(transactions, key, rows, self._head.committer.now())
 
     async def _modify(
@@ -262,7 +268,7 @@ class WritableTable(TableView):
         attempt: Callable[[Snapshot], Awaitable[tuple[Proposal | None, R]]],
         user_metadata: str | None,
         txns: tuple[Txn, ...],
-        nothing: R,
+        repeated: R,
     ) -> R:
         """Plan and commit; plan again on the new snapshot when another commit changed what the plan relied on."""
         head = self._head
@@ -271,20 +277,23 @@ class WritableTable(TableView):
                 snapshot = await head.current()
                 self._check_writable(removes=True)
                 if already_done(snapshot.txns, txns):
-                    return replace(nothing, version=snapshot.version)
+                    return replace(repeated, version=snapshot.version)
                 proposal, result = await attempt(snapshot)
                 if proposal is None:
                     # That nothing changes must hold for the table as it is now.
-                    if (await head.refresh()).version == snapshot.version:
+                    if (await head.refresh()).version != snapshot.version:
+                        continue
+                    if not txns:
                         return result
-                    continue
+                    proposal = Proposal("WRITE")  # of the key alone, which is to be known from now on
                 proposal = replace(proposal, user_metadata=user_metadata, txns=txns)
                 try:
-                    committed = await head.commit(snapshot, proposal)
+                    with sent_again_by(txns):
+                        committed = await head.commit(snapshot, proposal)
                 except CommitConflictError:
                     await head.refresh()
                     continue
-                found = nothing if committed.done_before else result
+                found = repeated if committed.done_before else result
                 return replace(found, version=committed.snapshot.version)
         raise CommitConflictError(
             f"table {self.path!r} was changed by others during each of {MAX_PLANS} plans; try again when fewer write",
