@@ -159,10 +159,12 @@ class RemoveFile:
     size: int | None = None
     tags: Mapping[str, str] | None = None
     log_path: str = ""
+    deletion_vector: str | None = None
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> RemoveFile:
         """Read the body of a `remove` action."""
+        vector = body.get("deletionVector")
         return cls(
             decode_path(body["path"]),
             body.get("deletionTimestamp"),
@@ -171,6 +173,7 @@ class RemoveFile:
             body.get("size"),
             _pairs(body["tags"]) if body.get("tags") is not None else None,
             body["path"],
+            json.dumps(vector) if vector else None,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -186,7 +189,34 @@ class RemoveFile:
             }
             if self.tags:
                 body["tags"] = dict(self.tags)
+        if self.deletion_vector is not None:
+            body["deletionVector"] = json.loads(self.deletion_vector)
         return {"remove": body}
+
+
+@dataclass(frozen=True, slots=True)
+class CdcFile:
+    """A file with the rows that a commit changed. Source: Delta protocol, "Add CDC File"."""
+
+    path: str
+    size: int
+    partition_values: Mapping[str, str | None] = field(default_factory=dict)
+    log_path: str = ""
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> CdcFile:
+        """Read the body of a `cdc` action."""
+        return cls(decode_path(body["path"]), body["size"], _pairs(body.get("partitionValues")), body["path"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the action as it stands in the log."""
+        body = {
+            "path": self.log_path or encode_path(self.path),
+            "partitionValues": dict(self.partition_values),
+            "size": self.size,
+            "dataChange": False,
+        }
+        return {"cdc": body}
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,20 +288,21 @@ class CommitInfo:
         return {"commitInfo": {name: value for name, value in body.items() if value is not None}}
 
 
-Action: TypeAlias = Protocol | Metadata | AddFile | RemoveFile | Txn | CommitInfo
+Action: TypeAlias = Protocol | Metadata | AddFile | RemoveFile | CdcFile | Txn | CommitInfo
 
 _READERS: Mapping[str, Any] = {
     "protocol": Protocol.from_json,
     "metaData": Metadata.from_json,
     "add": AddFile.from_json,
     "remove": RemoveFile.from_json,
+    "cdc": CdcFile.from_json,
     "txn": Txn.from_json,
     "commitInfo": CommitInfo.from_json,
 }
 
 
 def read_action(entry: Mapping[str, Any]) -> Action | None:
-    """Return the action of one line of the log; None for kinds that say nothing about a table's rows (`cdc`, ...)."""
+    """Return the action of one line of the log; None for kinds that say nothing about a table's rows."""
     for name, body in entry.items():
         reader = _READERS.get(name)
         if reader is not None and body is not None:

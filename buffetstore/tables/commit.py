@@ -114,7 +114,7 @@ class Committer:
 
     async def discard(self, proposal: Proposal) -> None:
         """Delete the data files of a proposal that will never be committed; what stays is left to vacuum."""
-        keys = [join(self.path, add.path) for add in proposal.adds]
+        keys = [join(self.path, name) for name in proposal.written]
         if keys:
             with suppress(StorageError):
                 await unhurried(self.store.delete(keys))
@@ -160,7 +160,7 @@ class Committer:
             self.now(),
             proposal.operation,
             commit_id,
-            {},
+            proposal.parameters,
             read_version,
             blind_append=proposal.blind and bool(proposal.adds),
             engine=ENGINE,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buffetstore.expressions import Expression
-    from buffetstore.tables.actions import Action, AddFile, Metadata, RemoveFile, Txn
+    from buffetstore.tables.actions import Action, AddFile, CdcFile, Metadata, RemoveFile, Txn
     from buffetstore.tables.log import Entry
     from buffetstore.tables.snapshot import Snapshot
 
@@ -29,6 +29,10 @@ class Proposal:
     ----------
     operation:
         Delta's word for it: `WRITE`, `MERGE`, `DELETE`...
+    adds, restores:
+        Data files written for this commit, which go when it fails; and files of earlier versions, which never do.
+    cdc:
+        Files written for this commit with the rows that it changes.
     reads:
         Rows that satisfy this were read: a file added meanwhile that may hold such a row is a conflict. None means
         that nothing was read (a blind append).
@@ -36,6 +40,10 @@ class Proposal:
         What makes the write known, so that it lands once.
     metrics:
         What `commitInfo` says was done: Delta's words for it.
+    parameters:
+        What `commitInfo` says was asked for.
+    alone:
+        Whatever else is committed meanwhile is a conflict.
     writes:
         How many appends these are; more than one where they are committed as a group.
     """
@@ -50,16 +58,25 @@ class Proposal:
     user_metadata: str | None = None
     metrics: Mapping[str, int] = field(default_factory=dict)
     writes: int = 1
+    cdc: tuple[CdcFile, ...] = ()
+    restores: tuple[AddFile, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    alone: bool = False
 
     @property
     def blind(self) -> bool:
         """Whether rows are added only, without having looked at the table's rows."""
-        return self.reads is None and not self.removes and self.metadata is None
+        return self.reads is None and not (self.removes or self.restores or self.alone) and self.metadata is None
+
+    @property
+    def written(self) -> tuple[str, ...]:
+        """The files that were written for this commit."""
+        return (*(add.path for add in self.adds), *(cdc.path for cdc in self.cdc))
 
     def actions(self) -> tuple[Action, ...]:
         """Return what goes into the log beside `commitInfo`."""
         metadata = (self.metadata,) if self.metadata is not None else ()
-        return (*self.first_actions, *metadata, *self.txns, *self.removes, *self.adds)
+        return (*self.first_actions, *metadata, *self.txns, *self.removes, *self.restores, *self.adds, *self.cdc)
 
 
 def conflict(proposal: Proposal, seen: Snapshot, winners: Sequence[Entry]) -> str | None:
@@ -74,6 +91,8 @@ def outgrown(proposal: Proposal, seen: Snapshot, head: Snapshot) -> str | None:
     """
     if head is seen:
         return None
+    if proposal.alone:
+        return "something else was committed"
     if head.protocol != seen.protocol:
         return "the protocol was changed"
     if head.metadata != seen.metadata and not (proposal.blind and _still_fits(seen, head.metadata)):
@@ -88,6 +107,8 @@ def outgrown(proposal: Proposal, seen: Snapshot, head: Snapshot) -> str | None:
 
 
 def _conflict(proposal: Proposal, seen: Snapshot, winner: Entry) -> str | None:
+    if proposal.alone:
+        return "something else was committed"
     if winner.protocol is not None and winner.protocol != seen.protocol:
         return "the protocol was changed"
     if winner.metadata is not None and not (proposal.blind and _still_fits(seen, winner.metadata)):

@@ -141,6 +141,7 @@ def removal(file: Mapping[str, Any], now: datetime) -> RemoveFile:
         size=file["size"],
         tags=file["tags"],
         log_path=file["log_path"],
+        deletion_vector=file.get("deletion_vector"),
     )
 
 

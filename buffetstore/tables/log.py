@@ -11,7 +11,7 @@ from buffetstore.errors import CorruptLogError, NotFoundError
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import AddFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
+from buffetstore.tables.actions import AddFile, CdcFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +42,7 @@ class Entry:
     adds: tuple[AddFile, ...] = ()
     removes: tuple[RemoveFile, ...] = ()
     txns: tuple[Txn, ...] = ()
+    cdcs: tuple[CdcFile, ...] = ()
     compacted: bool = False
 
     @property
@@ -84,7 +85,7 @@ def parse_entry(data: bytes, path: str, version: int) -> Entry:
     CorruptLogError
         It is empty, cut off, or not JSON lines of actions.
     """
-    found: dict[str, Any] = {"adds": [], "removes": [], "txns": []}
+    found: dict[str, Any] = {"adds": [], "removes": [], "txns": [], "cdcs": []}
     number = 0
     try:
         for number, line in enumerate(data.splitlines(), 1):  # noqa: B007 - names the line in the error
@@ -100,7 +101,7 @@ def parse_entry(data: bytes, path: str, version: int) -> Entry:
     if not number:
         key = commit_key(path, version)
         raise CorruptLogError(f"version {version} of table {path!r} is empty: {key!r} has no lines; {MEND}", key=key)
-    found |= {name: tuple(found[name]) for name in ("adds", "removes", "txns")}
+    found |= {name: tuple(found[name]) for name in ("adds", "removes", "txns", "cdcs")}
     return Entry(version, **found)
 
 
@@ -110,6 +111,8 @@ def _sort_in(found: dict[str, Any], action: Any) -> None:
             found["adds"].append(action)
         case RemoveFile():
             found["removes"].append(action)
+        case CdcFile():
+            found["cdcs"].append(action)
         case Txn():
             found["txns"].append(action)
         case Protocol():

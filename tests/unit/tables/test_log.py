@@ -14,7 +14,7 @@ from buffetstore.expressions import Comparison
 from buffetstore.objects.helpers import get_bytes, list_all
 from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.tables import AddFile, DeltaTable, Metadata, Protocol, RemoveFile, Txn
-from buffetstore.tables.actions import CommitInfo, decode_path, encode_path, read_action, write_actions
+from buffetstore.tables.actions import CdcFile, CommitInfo, decode_path, encode_path, read_action, write_actions
 from buffetstore.tables.commit import Committer
 from buffetstore.tables.head import Head
 from buffetstore.tables.log import commit_key
@@ -246,7 +246,6 @@ async def test_writer_features_are_refused_on_write(table, store, feature) -> No
 @pytest.mark.parametrize(("version", "configuration", "column", "feature"), [
     (2, {}, {"delta.invariants": "{}"}, "invariants"),
     (3, {"delta.constraints.positive": "k > 0"}, {}, "checkConstraints"),
-    (4, {"delta.enableChangeDataFeed": "true"}, {}, "changeDataFeed"),
     (4, {}, {"delta.generationExpression": "1"}, "generatedColumns"),
     (6, {}, {"delta.identity.start": 1}, "identityColumns"),
 ])  # fmt: skip
@@ -282,13 +281,14 @@ def test_actions_come_back_as_they_were() -> None:
         AddFile(
             "a b/é%.parquet", 5, 6, {"p": None}, {"t": "x"}, '{"numRecords":1}', log_path="a%20b/%C3%A9%25.parquet"
         ),
-        RemoveFile("x", 5, True, {"p": "1"}, 3, {"t": "x"}, "x"),
+        RemoveFile("x", 5, True, {"p": "1"}, 3, {"t": "x"}, "x", '{"storageType": "i"}'),
+        CdcFile("_change_data/a b", 5, {"p": None}, "_change_data/a%20b"),
         Txn("app", 3, 4),
         CommitInfo(1, "WRITE", "id", {"mode": "Append"}, 3, True, "engine", "note"),
     ]
     lines = write_actions(actions).splitlines()
     assert [read_action(json.loads(line)) for line in lines] == actions
-    assert read_action({"cdc": {"path": "x"}}) is None
+    assert read_action({"domainMetadata": {"domain": "x"}}) is None
 
 
 @pytest.mark.parametrize("path", ["plain/x.parquet", "a b", "a%20b", "x:y", "é/日経", "'\"#?&+;=,$!()*~@[]{}^|\\<>`"])
