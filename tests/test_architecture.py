@@ -136,8 +136,10 @@ def test_every_public_name_is_documented() -> None:
 def test_every_cloud_sdk_stays_in_its_own_module() -> None:
     """Optional packages are imported by the one module that is about them."""
     homes = {
-        "aiobotocore": "buffetstore.objects.s3",
+        "azure": "buffetstore.objects.azure",
         "botocore": "buffetstore.objects.s3",
+        "asyncssh": "buffetstore.objects.fsspec",
+        "fsspec": "buffetstore.objects.fsspec",
         "gcloud": "buffetstore.objects.gcs",
         "typer": "buffetstore.cli",
         "rich": "buffetstore.",

@@ -48,6 +48,8 @@ class S3Config(Settings):
         Put the bucket in the path, not in the host name (S3_PATH_STYLE); by default so with an `endpoint_url`.
     conditional:
         Which conditional writes the service keeps, see `S3Options` (S3_CONDITIONAL).
+    kms_key:
+        The key that the service encrypts new objects with (S3_KMS_KEY_ID).
     max_connections, retry_attempts, timeout_seconds, compression:
         As in `GCSConfig` (S3_MAX_CONNECTIONS, S3_RETRY_ATTEMPTS, S3_TIMEOUT_SECONDS, S3_COMPRESSION).
     """
@@ -62,6 +64,7 @@ class S3Config(Settings):
         "session_token": ("AWS_SESSION_TOKEN",),
         "path_style": ("S3_PATH_STYLE",),
         "conditional": ("S3_CONDITIONAL",),
+        "kms_key": ("S3_KMS_KEY_ID",),
         "max_connections": ("S3_MAX_CONNECTIONS",),
         "retry_attempts": ("S3_RETRY_ATTEMPTS",),
         "timeout_seconds": ("S3_TIMEOUT_SECONDS",),
@@ -77,6 +80,7 @@ class S3Config(Settings):
     session_token: SecretStr | None = None
     path_style: bool | None = None
     conditional: Literal["all", "puts", "none"] = "all"
+    kms_key: str | None = None
     max_connections: int = Field(default=50, ge=1, le=10_000)
     retry_attempts: int = Field(default=3, ge=1, le=100)
     timeout_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)

@@ -41,7 +41,7 @@ STORES = {
     "file": Builtin("buffetstore.objects.local:LocalStore"),
     "gs": Builtin("buffetstore.objects.gcs:GCSStore"),
     "memory": Builtin("buffetstore.objects.memory:MemoryStore"),
-    "s3": Builtin("buffetstore.objects.s3:S3Store", ("aiobotocore", "botocore"), "s3"),
+    "s3": Builtin("buffetstore.objects.s3:S3Store", ("botocore",), "s3"),
     "sftp": _SFTP,
     "webhdfs": _WEBHDFS,
 }

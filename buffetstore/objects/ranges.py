@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from functools import partial
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import InvalidRangeError
+from buffetstore.errors import InvalidRangeError, UnavailableError
+from buffetstore.objects.base import ByteRange
+from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from buffetstore.objects.base import ByteRange, Data
+    from buffetstore.objects.base import Data, ObjectMeta, ObjectStore
 
 NEAR_BYTES = 128 * 1024  # about what one round trip of 1 ms costs at 1 Gbit/s
 JOINED_BYTES = 16 * 1024 * 1024  # larger reads are faster as several in parallel
@@ -79,3 +82,31 @@ def cut(ranges: Sequence[tuple[int, int]], joined: Sequence[tuple[int, int]], bo
         whole = (start, end) == joined[at] and isinstance(bodies[at], bytes)
         answers.append(bytes(bodies[at] if whole else memoryview(bodies[at])[offset : offset + end - start]))
     return answers
+
+
+async def read_ranges(
+    store: ObjectStore, key: str, ranges: Sequence[tuple[int, int]], if_match: str | None
+) -> list[bytes]:
+    """Do `ObjectStore.get_ranges` by `store.get`: near ranges as one, all at once, all of one version.
+
+    Raises
+    ------
+    UnavailableError
+        The object was replaced between two of the requests: read it again.
+    """
+    for start, end in ranges:
+        if start < 0 or end <= start:
+            raise InvalidRangeError(f"range {start}..{end} of {key!r} is empty or malformed", key=key)
+    if not ranges:
+        async with await store.get(key, if_match=if_match, head=True):
+            return []
+    joined = coalesce(ranges)
+
+    async def read(span: tuple[int, int]) -> tuple[ObjectMeta, bytes]:
+        async with await store.get(key, range=ByteRange(*span), if_match=if_match) as result:
+            return result.meta, await result.read()
+
+    metas, bodies = zip(*await gather([partial(read, span) for span in joined]), strict=True)
+    if len({meta.version for meta in metas}) > 1:
+        raise UnavailableError(f"{key!r} in {store.url} was replaced while it was read", key=key)
+    return cut([checked_range(start, end, metas[0].size, key) for start, end in ranges], joined, bodies)

@@ -30,6 +30,11 @@ def _disk_pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=(os.cpu_count() or 1) + 8, thread_name_prefix="buffetstore-disk")
 
 
+if hasattr(os, "register_at_fork"):  # a forked child has the pools but not their threads
+    os.register_at_fork(after_in_child=_cpu_pool.cache_clear)
+    os.register_at_fork(after_in_child=_disk_pool.cache_clear)
+
+
 async def in_thread(function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
     """Run `function`, which computes, in a thread and return its answer.
 

@@ -12,9 +12,7 @@ from buffetstore.errors import (
     ConfigurationError,
     InvalidInputError,
     InvalidKeyError,
-    InvalidRangeError,
     NotFoundError,
-    UnavailableError,
 )
 from buffetstore.objects.azure.client import AzureClient
 from buffetstore.objects.azure.copies import copied
@@ -40,7 +38,7 @@ from buffetstore.objects.base import (
     Upload,
 )
 from buffetstore.objects.keys import checked_key
-from buffetstore.objects.ranges import checked_range, coalesce, cut
+from buffetstore.objects.ranges import read_ranges
 from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
@@ -127,22 +125,7 @@ class AzureStore(ObjectStore):
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
     ) -> list[bytes]:
-        if not ranges:
-            await self.get(key, if_match=if_match, head=True)
-            return []
-        for start, end in ranges:
-            if start < 0 or end <= start:
-                raise InvalidRangeError(f"range {start}..{end} of {key!r} is empty or malformed", key=key)
-        joined = coalesce(ranges)
-
-        async def read(span: tuple[int, int]) -> tuple[ObjectMeta, bytes]:
-            async with await self.get(key, range=ByteRange(*span), if_match=if_match) as result:
-                return result.meta, await result.read()
-
-        metas, bodies = zip(*await gather([partial(read, span) for span in joined]), strict=True)
-        if len({meta.version for meta in metas}) > 1:
-            raise UnavailableError(f"{key!r} in {self.url} was replaced while it was read", key=key)
-        return cut([checked_range(start, end, metas[0].size, key) for start, end in ranges], joined, bodies)
+        return await read_ranges(self, key, ranges, if_match)
 
     async def delete(self, keys: Sequence[str]) -> None:
         async def remove(key: str) -> None:

@@ -35,7 +35,7 @@ from buffetstore.objects.base import (
     Upload,
 )
 from buffetstore.objects.gcs.client import ClientOptions, GCSClient, Purpose
-from buffetstore.objects.gcs.downloads import ObjectReader, range_header
+from buffetstore.objects.gcs.downloads import ObjectReader
 from buffetstore.objects.gcs.signing import UrlSigner
 from buffetstore.objects.gcs.uploads import (
     UPLOAD_CHUNK_BYTES,
@@ -47,7 +47,7 @@ from buffetstore.objects.gcs.uploads import (
     views_of,
 )
 from buffetstore.objects.keys import checked_key
-from buffetstore.objects.ranges import checked_range, coalesce, cut
+from buffetstore.objects.ranges import read_ranges
 from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
@@ -179,20 +179,7 @@ class GCSStore(ObjectStore):
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
     ) -> list[bytes]:
-        checked_key(key)
-        for start, end in ranges:
-            range_header(ByteRange(start, end), key)
-        if not ranges:
-            return []
-        joined = coalesce(ranges)
-        for _ in [None] * _CONSISTENT_READS:
-            parts = await gather([partial(self._reader.range, key, start, end, if_match) for start, end in joined])
-            if len({meta.version for meta, _ in parts}) == 1:
-                size = parts[0][0].size
-                for start, end in ranges:
-                    checked_range(start, end, size, key)
-                return cut(ranges, joined, [body for _, body in parts])
-        raise PreconditionFailedError(f"{key!r} is replaced faster than its ranges can be read: use if_match", key=key)
+        return await read_ranges(self, key, ranges, if_match)
 
     async def delete(self, keys: Sequence[str]) -> None:
         wanted = {checked_key(key) for key in keys}

@@ -13,7 +13,6 @@ from pydantic import SecretStr
 from buffetstore.errors import (
     ConfigurationError,
     InvalidInputError,
-    InvalidRangeError,
     PreconditionFailedError,
     UnavailableError,
     UnsupportedOperationError,
@@ -36,7 +35,7 @@ from buffetstore.objects.base import (
 )
 from buffetstore.objects.checksums import checksum
 from buffetstore.objects.keys import checked_key
-from buffetstore.objects.ranges import checked_range, coalesce, cut
+from buffetstore.objects.ranges import read_ranges
 from buffetstore.objects.s3.connection import S3Connection
 from buffetstore.objects.s3.errors import Call, entry_error, understood
 from buffetstore.objects.s3.listing import Lister
@@ -46,7 +45,6 @@ from buffetstore.objects.s3.signing import query_text
 from buffetstore.objects.s3.transfer import checked, crc32, described, encrypted, quoted, written
 from buffetstore.objects.s3.upload import Multipart, S3Upload, condition_of
 from buffetstore.objects.s3.xml import deletion, failures_of, fields_of
-from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -166,22 +164,7 @@ class S3Store(ObjectStore):
     async def get_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], *, if_match: str | None = None
     ) -> list[bytes]:
-        if not ranges:
-            await self.get(key, if_match=if_match, head=True)
-            return []
-        for start, end in ranges:
-            if start < 0 or end <= start:
-                raise InvalidRangeError(f"range {start}..{end} of {key!r} is empty or malformed", key=key)
-        joined = coalesce(ranges)
-
-        async def read(span: tuple[int, int]) -> tuple[ObjectMeta, bytes]:
-            async with await self.get(key, range=ByteRange(*span), if_match=if_match) as result:
-                return result.meta, await result.read()
-
-        metas, bodies = zip(*await gather([partial(read, span) for span in joined]), strict=True)
-        if len({meta.version for meta in metas}) > 1:
-            raise UnavailableError(f"{key!r} in {self._url} was replaced while it was read", key=key)
-        return cut([checked_range(start, end, metas[0].size, key) for start, end in ranges], joined, bodies)
+        return await read_ranges(self, key, ranges, if_match)
 
     async def delete(self, keys: Sequence[str]) -> None:
         names = [self._name(key) for key in keys]

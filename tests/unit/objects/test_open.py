@@ -104,7 +104,7 @@ def test_a_missing_extra_says_what_to_install(monkeypatch):
     ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "botocore", None)
-    with pytest.raises(MissingDependencyError, match=r"aiobotocore is not installed: pip install 'buffetstore\[s3\]'"):
+    with pytest.raises(MissingDependencyError, match=r"botocore is not installed: pip install 'buffetstore\[s3\]'"):
         open_store("s3://bucket")
 
 
