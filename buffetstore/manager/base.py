@@ -32,7 +32,7 @@ from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import DataStorage, LakeStorage
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Mapping
+    from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 
     import pyarrow as pa
     from prometheus_client import CollectorRegistry
@@ -44,7 +44,9 @@ if TYPE_CHECKING:
     from buffetstore.schemas import Mapping as SourceMapping
     from buffetstore.schemas import ValidationResult
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
+    from buffetstore.storage.base import WriteMode
     from buffetstore.tables import DeltaTable
+    from buffetstore.tables.idempotency import IdempotencyKey
 
 
 class StorageManager(DataStorage):
@@ -179,10 +181,13 @@ class StorageManager(DataStorage):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
-        mode: Literal["append"] | None = None,
+        mode: WriteMode | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        inputs: Sequence[str] = (),
+        code_version: str | None = None,
         **constants: Any,
     ) -> StoreResult:
         return await (await self._storage()).store_data(
@@ -195,6 +200,9 @@ class StorageManager(DataStorage):
             extra=extra,
             available_at=available_at,
             tz=tz,
+            idempotency_key=idempotency_key,
+            inputs=inputs,
+            code_version=code_version,
             **constants,
         )
 

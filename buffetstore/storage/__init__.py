@@ -5,5 +5,15 @@ from __future__ import annotations
 from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteResult, StoreResult
 from buffetstore.storage.lake import LakeStorage
 from buffetstore.storage.layout import time_bucket_layout
+from buffetstore.storage.lineage import Lineage, read_lineage
 
-__all__ = ["DataStorage", "DataTypeDescription", "DeleteResult", "LakeStorage", "StoreResult", "time_bucket_layout"]
+__all__ = [
+    "DataStorage",
+    "DataTypeDescription",
+    "DeleteResult",
+    "LakeStorage",
+    "Lineage",
+    "StoreResult",
+    "read_lineage",
+    "time_bucket_layout",
+]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from buffetstore.schemas.result import ValidationLevel
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas.mapping import Mapping as SourceMapping
     from buffetstore.schemas.result import Finding, ValidationResult
+    from buffetstore.tables.idempotency import IdempotencyKey
+
+WriteMode: TypeAlias = Literal["upsert", "append", "overwrite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,8 @@ class StoreResult:
         The contract's version that was applied.
     seconds:
         How long it took.
+    done_before:
+        These rows had been stored under the same idempotency key: nothing was written, and all count as `unchanged`.
     """
 
     data_type: str
@@ -72,6 +77,7 @@ class StoreResult:
     bytes_written: int = 0
     schema_version: str = ""
     seconds: float = 0.0
+    done_before: bool = False
 
     @property
     def file_path(self) -> str | None:
@@ -124,10 +130,13 @@ class DataStorage(ABC):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
-        mode: Literal["append"] | None = None,
+        mode: WriteMode | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        inputs: Sequence[str] = (),
+        code_version: str | None = None,
         **constants: Any,
     ) -> StoreResult:
         """Validate rows and store them.
@@ -146,20 +155,30 @@ class DataStorage(ABC):
         level:
             How findings are judged.
         mode:
-            ``"append"`` skips the comparison with stored keys: for rows that the caller knows to be new.
+            None does what the contract's `revisions` say. ``"upsert"`` replaces whatever is stored under each key,
+            all revisions of it. ``"append"`` skips the comparison with stored keys: for rows that the caller knows to
+            be new (what is stored already is there twice then). ``"overwrite"`` replaces all rows of the data type.
         extra:
             Whether a column that the contract does not have is an error or left out.
         available_at:
             When the facts could be known: a moment, or ``"timestamp+1d"``.
+        idempotency_key:
+            Names this write, so that it can be sent again after a lost answer and lands once (`done_before` says that
+            it had landed). A text is remembered for seven days; a source's name with the number of its write, which
+            only grows, for ever: a lower number counts as done.
+        inputs, code_version:
+            Lineage, kept with the commit: what the rows were made of, and what made them.
 
         Raises
         ------
         SchemaValidationError
             Rows have errors; `result` holds them all, nothing was stored.
+        IdempotencyKeyReusedError
+            Other rows were stored under the key; nothing was stored.
         UnknownDataTypeError, UnknownSchemaVersionError, MappingError, InvalidInputError
             The call cannot be right; nothing was stored.
         CommitConflictError, CommitUnknownError
-            As the table's commit raises them.
+            As the table's commit raises them. After `CommitUnknownError` send the same again under the same key.
         """
 
     @abstractmethod

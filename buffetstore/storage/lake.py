@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.errors import AlreadyExistsError, InvalidInputError, InvalidQueryError, TableNotFoundError
+from buffetstore.errors import AlreadyExistsError, InvalidQueryError, TableNotFoundError
 from buffetstore.expressions import columns_of
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook, observed
@@ -25,19 +25,26 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
 from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteResult, StoreResult
 from buffetstore.storage.foreign import read_with
+from buffetstore.storage.lineage import lineage_of
 from buffetstore.storage.verdict import accepted
-from buffetstore.storage.writing import TableWriter
+from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
+from buffetstore.tables.properties import TRANSACTION_RETENTION
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from buffetstore.caching import LRUCache
     from buffetstore.objects.base import ObjectStore
     from buffetstore.query import QueryAnswer, QueryPlan
     from buffetstore.schemas import Contract
     from buffetstore.schemas import Mapping as SourceMapping
+    from buffetstore.storage.base import WriteMode
     from buffetstore.tables import Snapshot
+    from buffetstore.tables.idempotency import IdempotencyKey
+
+IDEMPOTENCY_WINDOW = "interval 7 days"
+"""How long a new table remembers the free texts that were used as idempotency keys."""
 
 
 class LakeStorage(DataStorage):
@@ -88,15 +95,17 @@ class LakeStorage(DataStorage):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
-        mode: Literal["append"] | None = None,
+        mode: WriteMode | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        inputs: Sequence[str] = (),
+        code_version: str | None = None,
         **constants: Any,
     ) -> StoreResult:
         started = time.perf_counter()
-        if mode not in {None, "append"}:
-            raise InvalidInputError(f"mode={mode!r} is neither None (as the contract says) nor 'append'")
+        check_mode(mode)
         with observed(self._hook, "storage.store", data_type) as counts:
             options = constants | {"mapping": mapping, "extra": extra, "available_at": available_at, "tz": tz}
             if isinstance(data, ValidationResult):
@@ -105,9 +114,10 @@ class LakeStorage(DataStorage):
                 verdict = await self.validate(data, data_type, version, level=level, **options)
             counts["rows_rejected"] = len(verdict.rejected)
             rows = accepted(verdict, data_type, version, options if verdict is data else {})
+            lineage = lineage_of(verdict.schema_version, inputs, code_version).to_json()
+            terms = Terms(mode, await named(idempotency_key, rows, verdict.contract), lineage)
             table = await self._table_for(verdict.contract)
-            writer = TableWriter(table, verdict.contract, self._executor)
-            written = await writer.write(rows, append=mode == "append")
+            written = await TableWriter(table, verdict.contract, self._executor).write(rows, terms)
             counts.update(
                 rows_written=written.inserted + written.updated,
                 rows_unchanged=written.unchanged,
@@ -128,6 +138,7 @@ class LakeStorage(DataStorage):
                 bytes_written=counts["bytes_out"],
                 schema_version=verdict.schema_version,
                 seconds=time.perf_counter() - started,
+                done_before=written.done_before,
             )
 
     async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
@@ -291,7 +302,11 @@ class LakeStorage(DataStorage):
                 name=contract.data_type,
                 description=(contract.model.__doc__ or "").strip().split("\n", 1)[0] or None,
                 partition_by=contract.partition_by,
-                configuration={"buffetstore.dataType": contract.data_type, "buffetstore.key": ",".join(contract.key)},
+                configuration={
+                    "buffetstore.dataType": contract.data_type,
+                    "buffetstore.key": ",".join(contract.key),
+                    TRANSACTION_RETENTION: IDEMPOTENCY_WINDOW,
+                },
                 formatter=self._formatter,
                 hook=self._hook,
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import InvalidInputError
 from buffetstore.expressions import columns_of
@@ -13,14 +14,20 @@ from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.revisions import IGNORED, keys_predicate, new_revisions
 from buffetstore.tables import DeleteResult
 from buffetstore.tables.files import fitted
-from buffetstore.tables.operations.upsert import key_range
+from buffetstore.tables.idempotency import transactions
+from buffetstore.tables.operations.upsert import check_key, key_range
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from buffetstore.query import QueryExecutor
     from buffetstore.schemas import Contract
-    from buffetstore.tables import AddFile, DeltaTable
+    from buffetstore.storage.base import WriteMode
+    from buffetstore.tables import AddFile, DeltaTable, Txn
+    from buffetstore.tables.idempotency import IdempotencyKey
+    from buffetstore.tables.results import CommitResult
+
+MODES = ("upsert", "append", "overwrite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +39,46 @@ class Written:
     updated: int
     unchanged: int
     files: tuple[AddFile, ...]
+    done_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How rows are written.
+
+    Parameters
+    ----------
+    mode:
+        None is as the contract's `revisions` say.
+    txns:
+        What makes the write known, so that it lands once.
+    user_metadata:
+        What the commit says of the rows.
+    """
+
+    mode: WriteMode | None = None
+    txns: tuple[Txn, ...] = ()
+    user_metadata: str | None = None
+
+
+def check_mode(mode: Any) -> None:
+    """Raise `InvalidInputError` for a mode that there is not."""
+    if mode is not None and mode not in MODES:
+        raise InvalidInputError(
+            f"mode={mode!r} is none of {', '.join(map(repr, MODES))}, nor None, which does as the contract says"
+        )
+
+
+async def named(key: IdempotencyKey | None, rows: pa.Table, contract: Contract) -> tuple[Txn, ...]:
+    """Return what makes a write of `rows` known by its key.
+
+    What the store stamps on rows is left out: it differs when the same rows are sent again.
+    """
+    if key is None:
+        return ()
+    stamped = {*IGNORED, *(("available_at",) if contract.availability == "observed" else ())}
+    given = rows.select([name for name in rows.column_names if name not in stamped])
+    return await in_thread(transactions, key, given, time.time_ns() // 1_000_000)
 
 
 class TableWriter:
@@ -42,23 +89,34 @@ class TableWriter:
         self._contract = contract
         self._executor = executor
 
-    async def write(self, rows: pa.Table, *, append: bool = False) -> Written:
-        """Write rows of the contract; with `append` their keys are known to be new."""
+    async def write(self, rows: pa.Table, terms: Terms) -> Written:
+        """Write rows of the contract."""
         await self.add_columns(rows.schema)
-        layout = time_bucket_layout(self._contract)
         contract, table = self._contract, self._table
-        if contract.revisions == "replace" and not append:
+        how: dict[str, Any] = {
+            "layout": time_bucket_layout(contract),
+            "user_metadata": terms.user_metadata,
+            "txn": terms.txns or None,
+        }
+        if terms.mode == "overwrite":
+            if contract.revisions == "replace":
+                await in_thread(check_key, rows, contract.key)
+            done = await table.overwrite(rows, **how)
+            return _added(done, rows, done.rows)
+        if terms.mode == "upsert" or (terms.mode is None and contract.revisions == "replace"):
             moves = () if contract.event_time in contract.key else (contract.event_time,)
-            done = await table.upsert(rows, key=contract.key, ignore=IGNORED, placed_by=moves, layout=layout)
-            return Written(done.version, done.inserted, done.updated, done.unchanged, done.files)
-        if contract.revisions == "append" or append:
-            added = await table.append(rows, layout=layout)
-            return Written(added.version, added.rows, 0, 0, added.files)
+            put = await table.upsert(rows, key=contract.key, ignore=IGNORED, placed_by=moves, **how)
+            if put.done_before:
+                return Written(put.version, 0, 0, rows.num_rows, (), done_before=True)
+            return Written(put.version, put.inserted, put.updated, put.unchanged, put.files)
+        if terms.mode == "append" or contract.revisions == "append":
+            done = await table.append(rows, **how)
+            return _added(done, rows, done.rows)
         rows = await in_thread(fitted, rows, table.schema)
         latest = await self._latest(rows)
         found = await in_thread(new_revisions, rows, latest, contract.key)
-        added = await table.append(found.rows, layout=layout)
-        return Written(added.version, found.inserted, found.updated, found.unchanged, added.files)
+        done = await table.append(found.rows, **how)
+        return _added(done, rows, found.inserted, found.updated, found.unchanged)
 
     async def _latest(self, rows: pa.Table) -> pa.Table:
         """Return the latest revision of every key that may be among those of `rows`."""
@@ -97,3 +155,9 @@ class TableWriter:
                 return DeleteResult(self._table.version, 0)
             predicate = await in_thread(keys_predicate, keys)
         return await self._table.delete(predicate)
+
+
+def _added(done: CommitResult, rows: pa.Table, inserted: int, updated: int = 0, unchanged: int = 0) -> Written:
+    if done.done_before:
+        return Written(done.version, 0, 0, rows.num_rows, (), done_before=True)
+    return Written(done.version, inserted, updated, unchanged, done.files)

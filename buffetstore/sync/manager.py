@@ -13,7 +13,7 @@ from buffetstore.schemas import ValidationLevel
 from buffetstore.sync.loop import LOOP
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from types import TracebackType
 
     import pyarrow as pa
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from buffetstore.schemas import Mapping as SourceMapping
     from buffetstore.schemas import SchemaManager, ValidationResult
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
+    from buffetstore.storage.base import WriteMode
+    from buffetstore.tables.idempotency import IdempotencyKey
 
 
 class StorageManager:
@@ -53,10 +55,13 @@ class StorageManager:
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
-        mode: Literal["append"] | None = None,
+        mode: WriteMode | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
+        idempotency_key: IdempotencyKey | None = None,
+        inputs: Sequence[str] = (),
+        code_version: str | None = None,
         **constants: Any,
     ) -> StoreResult:
         return LOOP.run(
@@ -70,6 +75,9 @@ class StorageManager:
                 extra=extra,
                 available_at=available_at,
                 tz=tz,
+                idempotency_key=idempotency_key,
+                inputs=inputs,
+                code_version=code_version,
                 **constants,
             )
         )

@@ -38,18 +38,18 @@ def transactions(key: IdempotencyKey, rows: pa.Table, milliseconds: int) -> tupl
     Raises
     ------
     InvalidInputError
-        The key is empty, or the number negative.
+        The key is neither.
     """
-    content = _digest(rows)
-    if isinstance(key, str):
-        if not key:
-            raise InvalidInputError("the idempotency key is empty")
-        # The digest stands where a version belongs, so that it stays with the table as long as the key.
-        return (Txn(_KEY + key, content, milliseconds),)
-    source, number = key
-    if not source or number < 0:
-        raise InvalidInputError(f"idempotency key {key!r}: a source has a name, and its number is not negative")
-    return (Txn(_SOURCE + source, number), Txn(_CONTENT + source, content))
+    match key:
+        case str() if key:
+            # The digest stands where a version belongs, so that it stays with the table as long as the key.
+            return (Txn(_KEY + key, _digest(rows), milliseconds),)
+        case (str() as source, int() as number) if source and number >= 0 and not isinstance(number, bool):
+            return (Txn(_SOURCE + source, number), Txn(_CONTENT + source, _digest(rows)))
+    raise InvalidInputError(
+        f"idempotency key {key!r} is neither a text with something in it, nor a source's name and the number of its "
+        "write, such as ('feed', 7)"
+    )
 
 
 def already_done(held: Mapping[str, Txn], txns: Sequence[Txn]) -> bool:

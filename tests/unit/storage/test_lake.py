@@ -194,8 +194,8 @@ async def test_rows_known_to_be_new_are_appended(lake: LakeStorage) -> None:
     await lake.store_data("market_data", bars(["AAPL"]))
     result = await lake.store_data("market_data", bars(["MSFT"]), mode="append")
     assert (result.inserted, result.rows) == (5, 5)
-    with pytest.raises(InvalidInputError, match="mode='upsert'"):
-        await lake.store_data("market_data", bars(["MSFT"]), mode="upsert")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInputError, match="mode='replace' is none of"):
+        await lake.store_data("market_data", bars(["MSFT"]), mode="replace")  # type: ignore[arg-type]
 
 
 async def test_a_newer_contract_adds_its_columns(store: MemoryStore, lake: LakeStorage) -> None:
