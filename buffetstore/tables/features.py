@@ -75,6 +75,16 @@ def is_append_only(metadata: Metadata) -> bool:
     return metadata.configuration.get("delta.appendOnly", "false").lower() == "true"
 
 
+def lacking(protocol: Protocol, other: Protocol) -> list[str]:
+    """Return what `other` asks for and `protocol` does not."""
+    found = [f"reader version {other.min_reader_version}"] * (other.min_reader_version > protocol.min_reader_version)
+    found += [f"writer version {other.min_writer_version}"] * (other.min_writer_version > protocol.min_writer_version)
+    held = {*protocol.reader_features, *protocol.writer_features}
+    # Below version 7 features are implied by versions, which are all that can be compared.
+    wanted = {*other.reader_features, *other.writer_features} if protocol.min_writer_version >= 7 else set()
+    return found + sorted(wanted - held)
+
+
 def _active(protocol: Protocol, metadata: Metadata, schema: pa.Schema) -> Iterator[str]:
     # Up to writer version 1 readers of the table ignore these; a property that nothing enforces is harmless.
     version = protocol.min_writer_version

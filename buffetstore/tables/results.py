@@ -44,3 +44,18 @@ class DeleteResult:
     files: tuple[AddFile, ...] = ()
     removed: int = 0
     done_before: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreResult:
+    """The version that was made, and which one it equals; data files by what became of them.
+
+    `missing` are files of the old version that were gone already, which `ignore_missing` allows.
+    """
+
+    version: int
+    restored_version: int
+    restored: int = 0
+    removed: int = 0
+    missing: tuple[str, ...] = ()
+    done_before: bool = False

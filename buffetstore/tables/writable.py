@@ -18,7 +18,7 @@ from buffetstore.tables.group import GroupCommit
 from buffetstore.tables.idempotency import IdempotencyKey, already_done, sent_again_by, transactions
 from buffetstore.tables.operations.modify import delete_rows, overwrite_rows, upsert_rows
 from buffetstore.tables.operations.write import Writer, written
-from buffetstore.tables.results import CommitResult, DeleteResult, UpsertResult
+from buffetstore.tables.results import CommitResult, DeleteResult, RestoreResult, UpsertResult
 from buffetstore.tables.schema import schema_to_json
 from buffetstore.tables.view import TableView
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # How often a change is planned anew because others came first.
 MAX_PLANS = 16
 
-R = TypeVar("R", CommitResult, UpsertResult, DeleteResult)
+R = TypeVar("R", CommitResult, UpsertResult, DeleteResult, RestoreResult)
 
 
 class WritableTable(TableView):
