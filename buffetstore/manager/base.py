@@ -155,7 +155,7 @@ class StorageManager(DataStorage):
                     self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
                 )
                 if self._prometheus is not None:
-                    self._prometheus.watch_pool(self.url, partial(_connections_in_use, self._store))
+                    self._prometheus.watch_pool(self.url, partial(_connections, self._store))
                 cache = self._cache  # not self: the metrics would keep a forgotten manager alive
                 self.metrics.watch_cache("files", lambda: asdict(cache.stats()))
             return self._lake
@@ -282,9 +282,9 @@ class GCSStorageManager(StorageManager):
         self.config = config
 
 
-def _connections_in_use(store: ObjectStore) -> int:
+def _connections(store: ObjectStore) -> Mapping[str, int]:
     stats = pool_stats(store)
-    return stats.in_use if stats is not None else 0
+    return {} if stats is None else asdict(stats)
 
 
 def _settings(where: str | os.PathLike[str] | Config) -> tuple[str, dict[str, Any], Compression]:

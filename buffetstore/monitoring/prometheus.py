@@ -12,7 +12,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
@@ -36,20 +36,28 @@ _COUNTERS: Final = {
 }
 
 
+_POOL_GAUGES: Final = {
+    "in_use": "Connections in use.",
+    "idle": "Connections kept open for the next request.",
+    "waiting": "Requests that wait for a connection.",
+}
+
+
 class _Pools(Collector):
-    """The connections in use, asked for when the metrics are scraped."""
+    """The connections, asked for when the metrics are scraped."""
 
     def __init__(self) -> None:
-        self.watched: list[tuple[str, Callable[[], int]]] = []
+        self.watched: list[tuple[str, Callable[[], Mapping[str, int]]]] = []
 
     def collect(self) -> Iterator[Metric]:
-        gauge = GaugeMetricFamily("buffetstore_pool_in_use", "Connections in use.", labels=["pool"])
-        in_use: Tally[str] = Tally()
+        totals: dict[str, Tally[str]] = {}
         for pool, ask in list(self.watched):
-            in_use[pool] += ask()
-        for pool, number in in_use.items():
-            gauge.add_metric([pool], number)
-        yield gauge
+            totals.setdefault(pool, Tally()).update(ask())
+        for name, text in _POOL_GAUGES.items():
+            gauge = GaugeMetricFamily(f"buffetstore_pool_{name}", text, labels=["pool"])
+            for pool, numbers in totals.items():
+                gauge.add_metric([pool], numbers[name])
+            yield gauge
 
 
 class _Metrics:
@@ -95,17 +103,14 @@ class PrometheusHook:
     ----------
     registry:
         Where the metrics live; never the global one unless the caller passes it.
-    pool_in_use:
-        Asked at every scrape for the connections in use.
-    pool:
-        The label of that gauge, e.g. the store's URL.
 
     Notes
     -----
     ``buffetstore_operations_total{operation, outcome}``, ``buffetstore_errors_total{operation, code}``,
     ``buffetstore_retries_total{code}``, ``buffetstore_bytes_total{direction}``,
-    ``buffetstore_operation_seconds{operation}`` (histogram), ``buffetstore_pool_in_use{pool}``, and by ``data_type``
-    rows written, rejected, unchanged and read, partitions and files scanned and pruned, cache hits and misses.
+    ``buffetstore_operation_seconds{operation}`` (histogram), ``buffetstore_pool_in_use{pool}``, ``_idle`` and
+    ``_waiting`` (see `watch_pool`), and by ``data_type`` rows written, rejected, unchanged and read, partitions and
+    files scanned and pruned, cache hits and misses.
 
     >>> from prometheus_client import CollectorRegistry
     >>> from buffetstore.monitoring.events import Operation
@@ -115,18 +120,17 @@ class PrometheusHook:
     5.0
     """
 
-    def __init__(
-        self, registry: CollectorRegistry, *, pool_in_use: Callable[[], int] | None = None, pool: str = "default"
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._metrics = _metrics_of(registry)
-        self._watching: list[tuple[str, Callable[[], int]]] = []
-        if pool_in_use is not None:
-            self.watch_pool(pool, pool_in_use)
+        self._watching: list[tuple[str, Callable[[], Mapping[str, int]]]] = []
 
-    def watch_pool(self, pool: str, in_use: Callable[[], int]) -> None:
-        """Show `in_use()` as ``buffetstore_pool_in_use{pool}`` until `close`; equal pools are added up."""
-        self._watching.append((pool, in_use))
-        self._metrics.pools.watched.append((pool, in_use))
+    def watch_pool(self, pool: str, stats: Callable[[], Mapping[str, int]]) -> None:
+        """Show `in_use`, `idle` and `waiting` of ``stats()`` as gauges until `close`; equal pools are added up.
+
+        It is asked at every scrape, and must answer at once.
+        """
+        self._watching.append((pool, stats))
+        self._metrics.pools.watched.append((pool, stats))
 
     def close(self) -> None:
         """Stop asking for the pools of this hook; its counts stay. May be called twice."""

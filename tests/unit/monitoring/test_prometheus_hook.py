@@ -67,10 +67,13 @@ def test_two_hooks_share_a_registry_and_the_global_one_stays_untouched(registry:
 
 def test_pools_are_asked_at_the_scrape_until_their_hook_closes(registry: CollectorRegistry) -> None:
     in_use = [3]
-    first = PrometheusHook(registry, pool_in_use=lambda: in_use[0], pool="gs://b")
-    second = PrometheusHook(registry, pool_in_use=lambda: 10, pool="gs://b")
+    first, second = PrometheusHook(registry), PrometheusHook(registry)
+    first.watch_pool("gs://b", lambda: {"in_use": in_use[0], "idle": 1, "waiting": 2})
+    second.watch_pool("gs://b", lambda: {"in_use": 10, "waiting": 5})
     gauge = ("buffetstore_pool_in_use", {"pool": "gs://b"})
     assert registry.get_sample_value(*gauge) == 13
+    assert registry.get_sample_value("buffetstore_pool_idle", {"pool": "gs://b"}) == 1
+    assert registry.get_sample_value("buffetstore_pool_waiting", {"pool": "gs://b"}) == 7
     in_use[0] = 4
     assert registry.get_sample_value(*gauge) == 14
     second.close()

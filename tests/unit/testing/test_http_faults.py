@@ -157,7 +157,7 @@ async def test_a_stall_ends_when_told(proxy, client, upstream):
 
 async def test_a_client_that_gives_up_ends_a_stall(proxy, upstream):
     proxy.faults.add(HttpFault("stall"), HttpFault("stall", when="after", after_bytes=3))
-    idle = aiohttp.ClientTimeout(sock_read=0.05)
+    idle = aiohttp.ClientTimeout(sock_read=0.5)
     async with aiohttp.ClientSession(timeout=idle) as client:
         with pytest.raises(TimeoutError):
             await client.get(proxy.url)
