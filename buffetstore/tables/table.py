@@ -1,4 +1,4 @@
-"""A Delta table: created, opened at a version, appended to, upserted, deleted from and read."""
+"""A Delta table: created, opened at a version, read, written to, kept and followed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from buffetstore.tables.commit import Committer
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import check_writable
 from buffetstore.tables.head import Head
+from buffetstore.tables.history import HistoryMethods
 from buffetstore.tables.load import load
 from buffetstore.tables.opening import Opening
 from buffetstore.tables.properties import check_properties
 from buffetstore.tables.schema import canonical_schema, schema_to_json
 from buffetstore.tables.snapshot import Snapshot, replay
-from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
 
 
-class DeltaTable(WritableTable):
+class DeltaTable(HistoryMethods):
     """One Delta table in an object store. Make it with `create` or `open`, awaited or by `async with`.
 
     A table may be used by many tasks at once: data files are written in parallel, and appends that come together are
