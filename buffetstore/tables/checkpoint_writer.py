@@ -6,7 +6,7 @@ Source: Delta protocol, "Checkpoints", "Checkpoint Schema", "Last Checkpoint Fil
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from buffetstore.tables.file_table import STRINGS
 from buffetstore.tables.idempotency import expired
 from buffetstore.tables.log import join, read_entries
 from buffetstore.tables.properties import Properties
+from buffetstore.tables.revision_order import keeps_revisions, version_tag
 from buffetstore.tables.schema import schema_of, stored_schema
 from buffetstore.tables.segment import find_segment
 
@@ -223,7 +224,8 @@ def _planned(path: str, parts: Sequence[bytes], entries: Sequence[Entry], now: i
         protocol, metadata = entry.protocol or protocol, entry.metadata or metadata
         txns.update((txn.app_id, txn) for txn in entry.txns)
         latest.update((remove.path, remove) for remove in entry.removes)
-        latest.update((add.path, add) for add in entry.adds)
+        adds = _versioned(entry) if metadata is not None and keeps_revisions(metadata) else entry.adds
+        latest.update((add.path, add) for add in adds)
     if protocol is None or metadata is None:
         raise CorruptLogError(f"the log of table {path!r} has no protocol or no metadata", key=path)
     properties = Properties(metadata.configuration)
@@ -241,6 +243,12 @@ def _planned(path: str, parts: Sequence[bytes], entries: Sequence[Entry], now: i
         oldest,
         stored_schema(schema_of(metadata), metadata),
     )
+
+
+def _versioned(entry: Entry) -> Sequence[AddFile]:
+    """Return the files with the version of their rows, which a checkpoint has no other place for."""
+    known = version_tag(None if entry.compacted else entry.version)
+    return [replace(add, tags={**known, **add.tags}) for add in entry.adds]
 
 
 def _head(parts: Sequence[bytes]) -> tuple[Protocol | None, Metadata | None, dict[str, Txn]]:

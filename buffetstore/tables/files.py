@@ -27,7 +27,7 @@ from buffetstore.tables.log import join
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from buffetstore.formats.parquet import ParquetFormatter
+    from buffetstore.formats.parquet import Encoded, ParquetFormatter
     from buffetstore.objects.base import ObjectStore
 
 _PARQUET = Attributes(content_type="application/vnd.apache.parquet")
@@ -92,6 +92,7 @@ async def write_parts(
     formatter: ParquetFormatter,
     *,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
+    encode: Callable[[pa.Table], Encoded] | None = None,
 ) -> list[AddFile]:
     """Encode the parts in threads and put them in parallel; return what to add to the log, in order.
 
@@ -101,13 +102,15 @@ async def write_parts(
     ----------
     bytes_in_flight:
         Arrow bytes of parts that are encoded and sent at a time; a larger part goes alone.
+    encode:
+        In place of the formatter's: may look at what it made, and raise so that nothing is written.
     """
     budget = _Budget(bytes_in_flight)
     written: list[str] = []
 
     async def write(part: DataPart) -> AddFile:
         async with budget.take(part.table.nbytes):
-            encoded = await in_thread(formatter.encode, part.table)
+            encoded = await in_thread(encode or formatter.encode, part.table)
             name = f"{part.stem}-{uuid.uuid4()}.parquet"
             inside = f"{part.directory}/{name}" if part.directory else name
             key = checked_key(join(path, inside))
