@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import UnsupportedFeatureError
+from buffetstore.errors import InvalidInputError, UnsupportedFeatureError
+from buffetstore.tables.actions import Protocol
 from buffetstore.tables.schema import field_metadata, mapping_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import pyarrow as pa
 
-    from buffetstore.tables.actions import Metadata, Protocol
+    from buffetstore.tables.actions import Metadata
 
 READABLE = frozenset(
     {
@@ -42,6 +43,9 @@ WRITABLE = frozenset(
         "vacuumProtocolCheck",
     }
 )
+CHANGE_FEED = "delta.enableChangeDataFeed"
+# The columns of a change feed, besides the table's own.
+CHANGE_COLUMNS = ("_change_type", "_commit_version", "_commit_timestamp")
 MAX_READER_VERSION = 3
 MAX_WRITER_VERSION = 7
 
@@ -75,6 +79,31 @@ def is_append_only(metadata: Metadata) -> bool:
     return metadata.configuration.get("delta.appendOnly", "false").lower() == "true"
 
 
+def writes_changes(protocol: Protocol, metadata: Metadata) -> bool:
+    """Return whether commits have to tell the rows that they change (`delta.enableChangeDataFeed`)."""
+    version = protocol.min_writer_version
+    known = "changeDataFeed" in protocol.writer_features if version >= MAX_WRITER_VERSION else version >= 4
+    return known and _enabled(metadata.configuration)
+
+
+def protocol_for(configuration: Mapping[str, str], schema: pa.Schema) -> Protocol:
+    """Return the lowest protocol that serves a new table with this configuration and schema.
+
+    Raises
+    ------
+    InvalidInputError
+        The table is to have a change feed, and has a column whose name is one of the feed's own.
+    """
+    if not _enabled(configuration):
+        return Protocol()
+    taken = [name for name in schema.names if name.lower() in CHANGE_COLUMNS]
+    if taken:
+        raise InvalidInputError(
+            f"column {taken[0]!r}: a table with a change feed ({CHANGE_FEED}) cannot have this name"
+        )
+    return Protocol(1, 4)
+
+
 def lacking(protocol: Protocol, other: Protocol) -> list[str]:
     """Return what `other` asks for and `protocol` does not."""
     found = [f"reader version {other.min_reader_version}"] * (other.min_reader_version > protocol.min_reader_version)
@@ -85,6 +114,10 @@ def lacking(protocol: Protocol, other: Protocol) -> list[str]:
     return found + sorted(wanted - held)
 
 
+def _enabled(configuration: Mapping[str, str]) -> bool:
+    return configuration.get(CHANGE_FEED, "false").lower() == "true"
+
+
 def _active(protocol: Protocol, metadata: Metadata, schema: pa.Schema) -> Iterator[str]:
     # Up to writer version 1 readers of the table ignore these; a property that nothing enforces is harmless.
     version = protocol.min_writer_version
@@ -92,8 +125,6 @@ def _active(protocol: Protocol, metadata: Metadata, schema: pa.Schema) -> Iterat
         yield "columnMapping"
     if version >= 3 and any(name.startswith("delta.constraints.") for name in metadata.configuration):
         yield "checkConstraints"
-    if version >= 4 and metadata.configuration.get("delta.enableChangeDataFeed", "false").lower() == "true":
-        yield "changeDataFeed"
     for field in schema:
         held = field_metadata(field)
         if "delta.invariants" in held:

@@ -11,10 +11,10 @@ from buffetstore.errors import InvalidInputError
 from buffetstore.formats.parquet import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import Metadata, Protocol
+from buffetstore.tables.actions import Metadata
 from buffetstore.tables.commit import Committer
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.features import check_writable
+from buffetstore.tables.features import check_writable, protocol_for
 from buffetstore.tables.head import Head
 from buffetstore.tables.history import HistoryMethods
 from buffetstore.tables.load import load
@@ -64,7 +64,7 @@ class DeltaTable(HistoryMethods):
         formatter: ParquetFormatter | None = None,
         hook: Hook = no_hook,
     ) -> Opening[Self]:
-        """Create an empty table, reader version 1 and writer version 2, which every engine reads.
+        """Create an empty table of the lowest protocol that serves: reader 1 and writer 2, or 4 with a change feed.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class DeltaTable(HistoryMethods):
             time.time_ns() // 1_000_000,
         )
         check_properties(metadata.configuration)
-        protocol = Protocol()
+        protocol = protocol_for(metadata.configuration, schema)
         check_writable(protocol, metadata, canonical_schema(schema), path)
         proposal = Proposal("CREATE TABLE", metadata=metadata, first_actions=(protocol,))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
@@ -10,7 +12,9 @@ from buffetstore.errors import InvalidInputError
 from buffetstore.expressions import ALWAYS, mask, render
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
+from buffetstore.tables.features import writes_changes
 from buffetstore.tables.file_table import rows as file_rows
+from buffetstore.tables.operations.changes import DELETE, INSERT, marked, write_with_changes
 from buffetstore.tables.operations.upsert import check_key, key_range, plan_upsert
 from buffetstore.tables.operations.write import Writer, removals, written
 from buffetstore.tables.pruning import prune
@@ -23,7 +27,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from buffetstore.expressions import Expression
-    from buffetstore.tables.actions import AddFile
     from buffetstore.tables.files import DataPart, Layout
     from buffetstore.tables.snapshot import Snapshot
 
@@ -45,15 +48,17 @@ async def upsert_rows(
     reads = await in_thread(key_range, new, key)
     candidates = await in_thread(prune, snapshot.files, reads)
     files = file_rows(candidates)
-    stored = [table async for table in writer.read(snapshot, candidates)]
-    plan = await in_thread(plan_upsert, new, stored, key, ignore, placed_by)
+    async with aclosing(writer.read(snapshot, candidates)) as tables:
+        stored = [table async for table in tables]
+    tracked = writes_changes(snapshot.protocol, snapshot.metadata)
+    plan = await in_thread(plan_upsert, new, stored, key, ignore, placed_by, tracked=tracked)
     parts = [
         writer.replacing(snapshot, files[at], rows) for at, rows in plan.rewritten.items() if rows.num_rows
     ] + await writer.parts(plan.added, layout)
     result = UpsertResult(snapshot.version, plan.inserted, plan.updated, plan.unchanged)
     if not parts and not plan.rewritten:
         return None, result
-    adds = await writer.write_parts(snapshot, parts)
+    adds, cdc = await write_with_changes(writer, snapshot, parts, plan.changes)
     gone = removals([files[at] for at in plan.rewritten])
     done = UpsertResult(snapshot.version, plan.inserted, plan.updated, plan.unchanged, adds, len(gone))
     metrics = {
@@ -62,59 +67,85 @@ async def upsert_rows(
         "numTargetFilesAdded": len(adds),
         "numTargetFilesRemoved": len(gone),
     }
-    return Proposal("MERGE", adds, gone, reads=reads, metrics=metrics), done
+    return Proposal("MERGE", adds, gone, reads=reads, metrics=metrics, cdc=cdc), done
 
 
 async def delete_rows(
     writer: Writer, snapshot: Snapshot, predicate: Expression
 ) -> tuple[Proposal | None, DeleteResult]:
     """Write the files of a delete. There is no proposal where no row matches."""
-    check_columns(snapshot, None, predicate)
-    candidates = await in_thread(prune, snapshot.files, predicate)
-    files = file_rows(candidates)
-    gone: list[dict[str, Any]] = []
-    parts: list[DataPart] = []
-    deleted, position = 0, 0
-    async for table in writer.read(snapshot, candidates):
-        kept = await in_thread(_others, table, predicate)
-        if kept.num_rows < table.num_rows:
-            deleted += table.num_rows - kept.num_rows
-            gone.append(files[position])
-            if kept.num_rows:
-                parts.append(writer.replacing(snapshot, files[position], kept))
-        position += 1
-    if not gone:
+    plan = await _deletion(writer, snapshot, predicate)
+    if not plan.files:
         return None, DeleteResult(snapshot.version, 0)
-    adds = await writer.write_parts(snapshot, parts)
+    adds, cdc = await write_with_changes(writer, snapshot, plan.kept, plan.changes)
     # Rows that were acknowledged before this commit are to be deleted too, though this snapshot did not show them.
-    metrics = {"numDeletedRows": deleted, "numAddedFiles": len(adds), "numRemovedFiles": len(gone)}
-    proposal = Proposal("DELETE", adds, removals(gone), reads=predicate, metrics=metrics)
-    return proposal, DeleteResult(snapshot.version, deleted, adds, len(gone))
+    metrics = {"numDeletedRows": plan.deleted, "numAddedFiles": len(adds), "numRemovedFiles": len(plan.files)}
+    proposal = Proposal("DELETE", adds, removals(plan.files), reads=predicate, metrics=metrics, cdc=cdc)
+    return proposal, DeleteResult(snapshot.version, plan.deleted, adds, len(plan.files))
 
 
 async def overwrite_rows(
     writer: Writer, snapshot: Snapshot, rows: pa.Table, layout: Layout, predicate: Expression | None = None
 ) -> tuple[Proposal | None, CommitResult]:
     """Write the files of an overwrite; what the predicate leaves of the snapshot's files stays."""
-    kept: tuple[AddFile, ...] = ()
     reads: Expression = ALWAYS
     if predicate is None:
-        gone = removals(file_rows(snapshot.files))
+        plan = _Deletion(file_rows(snapshot.files))
     else:
-        check_columns(snapshot, None, predicate)
-        outside = (await in_thread(_others, rows, predicate)).num_rows
+        outside = (await in_thread(_parted, rows, predicate))[0].num_rows
         if outside:
             raise InvalidInputError(f"{outside} of the rows are not among those that {render(predicate)} replaces")
-        deletion, _ = await delete_rows(writer, snapshot, predicate)
-        kept, gone = (deletion.adds, deletion.removes) if deletion is not None else ((), ())
         reads = predicate
-    if not gone and not rows.num_rows:
+        plan = await _deletion(writer, snapshot, predicate)
+    if not plan.files and not rows.num_rows:
         return None, CommitResult(snapshot.version, (), 0)
-    adds = await writer.write(snapshot, rows, layout)
-    proposal = Proposal("WRITE", (*kept, *adds), gone, reads=reads, metrics=written(adds, rows.num_rows))
+    # Together, so that where one file fails none is left behind.
+    parts = [*plan.kept, *await writer.parts(rows, layout)]
+    changes = [*plan.changes, marked(rows, INSERT)] if plan.changes else []
+    both, cdc = await write_with_changes(writer, snapshot, parts, changes)
+    adds = both[len(plan.kept) :]
+    metrics = written(adds, rows.num_rows)
+    proposal = Proposal("WRITE", both, removals(plan.files), reads=reads, metrics=metrics, cdc=cdc)
     return proposal, CommitResult(snapshot.version, adds, rows.num_rows)
 
 
-def _others(table: pa.Table, predicate: Expression) -> pa.Table:
-    # A row for which the predicate is unknown stays.
-    return table.filter(pc.invert(pc.fill_null(mask(table, predicate), False)))
+@dataclass(slots=True)
+class _Deletion:
+    """The files that go, what takes their places, and how many rows are deleted.
+
+    `changes` has the deleted rows, for a change feed that could not tell them by the files that go.
+    """
+
+    files: list[dict[str, Any]] = field(default_factory=list)
+    kept: list[DataPart] = field(default_factory=list)
+    deleted: int = 0
+    changes: list[pa.Table] = field(default_factory=list)
+
+
+async def _deletion(writer: Writer, snapshot: Snapshot, predicate: Expression) -> _Deletion:
+    check_columns(snapshot, None, predicate)
+    candidates = await in_thread(prune, snapshot.files, predicate)
+    tracked = writes_changes(snapshot.protocol, snapshot.metadata)
+    found = _Deletion()
+    files = iter(file_rows(candidates))
+    async with aclosing(writer.read(snapshot, candidates)) as tables:
+        async for table in tables:
+            file = next(files)
+            kept, gone = await in_thread(_parted, table, predicate)
+            if kept.num_rows == table.num_rows:
+                continue
+            found.deleted += table.num_rows - kept.num_rows
+            found.files.append(file)
+            if kept.num_rows:
+                found.kept.append(writer.replacing(snapshot, file, kept))
+            if tracked:
+                found.changes.append(marked(gone, DELETE))
+    if not found.kept:
+        found.changes.clear()  # whole files go, whose rows are the change
+    return found
+
+
+def _parted(table: pa.Table, predicate: Expression) -> tuple[pa.Table, pa.Table]:
+    """Return the rows that stay, and those for which the predicate is true; where it is unknown a row stays."""
+    chosen = pc.fill_null(mask(table, predicate), False)
+    return table.filter(pc.invert(chosen)), table.filter(chosen)

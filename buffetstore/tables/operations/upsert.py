@@ -14,6 +14,7 @@ from buffetstore.expressions import And, Comparison, Expression, IsNull, Or
 from buffetstore.schemas.columns import Columns
 from buffetstore.schemas.uniqueness import repeated
 from buffetstore.tables.matching import first_rows, row_codes, same_values
+from buffetstore.tables.operations.changes import DELETE, INSERT, POSTIMAGE, PREIMAGE, marked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,8 @@ class Plan:
         By position among the files that were read: the rows that take the place of the file's.
     added:
         The rows for new files: those whose keys are new, and those that move to another place.
+    changes:
+        For a change feed, all that changes; empty where the added rows are all.
     """
 
     rewritten: dict[int, pa.Table]
@@ -38,6 +41,7 @@ class Plan:
     inserted: int
     updated: int
     unchanged: int
+    changes: tuple[pa.Table, ...] = ()
 
 
 def key_range(table: pa.Table, key: Sequence[str]) -> Expression:
@@ -70,12 +74,18 @@ def _proved_unique(table: pa.Table, key: Sequence[str]) -> bool:
 
 
 def plan_upsert(
-    new: pa.Table, files: Sequence[pa.Table], key: Sequence[str], ignore: Sequence[str], placed_by: Sequence[str] = ()
+    new: pa.Table,
+    files: Sequence[pa.Table],
+    key: Sequence[str],
+    ignore: Sequence[str],
+    placed_by: Sequence[str] = (),
+    *,
+    tracked: bool = False,
 ) -> Plan:
     """Return what makes the table hold `new`, whose keys are unique, given the rows of every file that may match.
 
     Rows that differ in nothing but `ignore` stay as they are. Of several stored rows with one key the first stays.
-    A row whose value in one of `placed_by` changes leaves its file for a new one.
+    A row whose value in one of `placed_by` changes leaves its file for a new one. What changes is told if `tracked`.
     """
     if not files:
         return Plan({}, new, new.num_rows, 0, 0)
@@ -86,6 +96,8 @@ def plan_upsert(
     rewritten: dict[int, pa.Table] = {}
     seen = np.zeros(size, np.bool_)
     touched, moved = np.zeros(new.num_rows, np.bool_), np.zeros(new.num_rows, np.bool_)
+    gone: list[pa.Table] = []
+    told: list[pa.Table] = []
     for position, (file, codes) in enumerate(zip(files, codes_old, strict=True)):
         match = rows_of[codes]
         at = np.flatnonzero(match >= 0)
@@ -102,9 +114,18 @@ def plan_upsert(
         moved[match[at][leaves]] = True
         if changed.any() or not first.all():
             rewritten[position] = _rewritten(file, new, at, match[at], changed, first & ~leaves)
+            if tracked:
+                updates = changed & first
+                gone.append(marked(file.take(pa.array(at[~first])), DELETE))
+                told.append(marked(file.take(pa.array(at[updates])), PREIMAGE))
+                told.append(marked(new.take(pa.array(match[at][updates])), POSTIMAGE))
     stored, updated = seen[codes_new], int(touched.sum())
     added = new.filter(pa.array(~stored | moved)) if stored.any() else new
-    return Plan(rewritten, added, int((~stored).sum()), updated, int(stored.sum()) - updated)
+    if told:
+        told.append(marked(new.filter(pa.array(~stored)), INSERT))
+    # Who takes rows in turn must meet a row that goes before the one that stays under its key.
+    changes = (*gone, *told)
+    return Plan(rewritten, added, int((~stored).sum()), updated, int(stored.sum()) - updated, changes)
 
 
 def _changed(

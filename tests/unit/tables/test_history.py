@@ -12,15 +12,11 @@ from buffetstore.errors import CorruptLogError, InvalidInputError
 from buffetstore.expressions import Comparison
 from buffetstore.objects import LocalStore
 from buffetstore.tables import DeltaTable
-from buffetstore.tables.history import CommitRecord, HistoryMethods
+from buffetstore.tables.history import CommitRecord
 from buffetstore.tables.log import commit_key
 from buffetstore.testing import CountingStore
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.string())])
-
-
-class Table(HistoryMethods, DeltaTable):
-    pass
 
 
 def rows(*keys: int, v: str = "a") -> pa.Table:
@@ -29,7 +25,7 @@ def rows(*keys: int, v: str = "a") -> pa.Table:
 
 @pytest.fixture
 async def table(store):
-    return await Table.create(store, "t", SCHEMA)
+    return await DeltaTable.create(store, "t", SCHEMA)
 
 
 async def test_commits_newest_first(table) -> None:
@@ -55,7 +51,7 @@ async def test_what_others_committed_is_there_too(table, store) -> None:
     other = await DeltaTable.open(store, "t")
     await other.append(rows(1))
     assert [each.version for each in await table.history(1)] == [1]
-    past = await Table.open(store, "t", version=0)
+    past = await DeltaTable.open(store, "t", version=0)
     assert [each.version for each in await past.history()] == [0]
 
 
@@ -64,7 +60,7 @@ async def test_hundreds_of_commits_are_read_in_windows(table, store) -> None:
         await store.put(commit_key("t", version), json.dumps({"commitInfo": {"timestamp": version}}).encode())
     assert [each.version for each in await table.history()] == list(range(149, -1, -1))
     counting = CountingStore(store)
-    again = await Table.open(counting, "t")
+    again = await DeltaTable.open(counting, "t")
     counting.reset()
     assert len(await again.history(3)) == 3
     assert dict(counting.requests) == {"get": 4}  # one of them looks for news
@@ -93,7 +89,7 @@ async def test_a_damaged_entry_is_named(table, store, line) -> None:
 
 async def test_deltalake_tells_the_same(tmp_path) -> None:
     deltalake = pytest.importorskip("deltalake")
-    table = await Table.create(LocalStore(tmp_path), "t", SCHEMA)
+    table = await DeltaTable.create(LocalStore(tmp_path), "t", SCHEMA)
     await table.append(rows(1, 2))
     deltalake.write_deltalake(str(tmp_path / "t"), rows(3), mode="append")
     await table.restore(1)

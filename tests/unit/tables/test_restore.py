@@ -22,16 +22,11 @@ from buffetstore.objects import LocalStore
 from buffetstore.objects.helpers import list_all
 from buffetstore.tables import DeltaTable
 from buffetstore.tables.actions import Protocol, write_actions
-from buffetstore.tables.history import HistoryMethods
 from buffetstore.tables.log import commit_key
 from buffetstore.tables.operations import restore as restoring
 from buffetstore.testing import FaultyStore, random_faults
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.string())])
-
-
-class Table(HistoryMethods, DeltaTable):
-    pass
 
 
 def rows(*keys: int, v: str = "a") -> pa.Table:
@@ -44,7 +39,7 @@ async def keys_of(table: DeltaTable) -> list[int]:
 
 @pytest.fixture
 async def table(store):
-    table = await Table.create(store, "t", SCHEMA)
+    table = await DeltaTable.create(store, "t", SCHEMA)
     await table.append(rows(1, 2))
     await table.append(rows(3))
     await table.delete(Comparison("k", "==", 1))
@@ -92,7 +87,7 @@ async def test_by_time(table, store) -> None:
 
 async def test_statistics_partitions_and_tags_come_back(store, every_type) -> None:
     schema = pa.schema([*every_type.schema, ("part", pa.string())])
-    table = await Table.create(store, "t", schema, partition_by=["part"])
+    table = await DeltaTable.create(store, "t", schema, partition_by=["part"])
     full = every_type.append_column("part", pa.array(["a b", None] * 20))
     await table.append(full)
     before = table.files()
@@ -174,7 +169,7 @@ async def test_lost_answers(table, store, seed) -> None:
         await asyncio.sleep(0)
 
     faulty = FaultyStore(store, source=random_faults(Random(seed), 0.3))
-    shaky = await Table.open(RetryStore(faulty, RetryPolicy(attempts=30, sleep=instantly)), "t")
+    shaky = await DeltaTable.open(RetryStore(faulty, RetryPolicy(attempts=30, sleep=instantly)), "t")
     shaky._head.committer = replace(shaky._head.committer, sleep=instantly)
     result = await shaky.restore(2)
     assert result.version == 5
@@ -207,11 +202,11 @@ async def test_the_protocol_is_never_lowered(table, store) -> None:
 
 
 async def test_where_it_is_refused(store) -> None:
-    table = await Table.create(store, "only", SCHEMA, configuration={"delta.appendOnly": "true"})
+    table = await DeltaTable.create(store, "only", SCHEMA, configuration={"delta.appendOnly": "true"})
     await table.append(rows(1))
     with pytest.raises(UnsupportedOperationError, match="append-only"):
         await table.restore(0)
-    past = await Table.open(store, "only", version=0)
+    past = await DeltaTable.open(store, "only", version=0)
     with pytest.raises(UnsupportedOperationError, match="opened at version 0"):
         await past.restore(0)
 
@@ -233,7 +228,7 @@ async def test_deltalake_goes_back_to_the_same(tmp_path) -> None:
         }
         return pa.table(columns, schema=schema)
 
-    table = await Table.create(LocalStore(tmp_path), "t", schema)
+    table = await DeltaTable.create(LocalStore(tmp_path), "t", schema)
     await table.append(of(1, 2))
     deltalake.write_deltalake(folder, of(3, 4), mode="append")
     deltalake.DeltaTable(folder).delete("k = 1 or k = 3")
