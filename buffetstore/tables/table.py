@@ -18,6 +18,7 @@ from buffetstore.tables.features import check_writable, protocol_for
 from buffetstore.tables.head import Head
 from buffetstore.tables.history import HistoryMethods
 from buffetstore.tables.load import load
+from buffetstore.tables.maintenance import MaintenanceMethods
 from buffetstore.tables.opening import Opening
 from buffetstore.tables.properties import check_properties
 from buffetstore.tables.schema import canonical_schema, schema_to_json
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
 
 
-class DeltaTable(HistoryMethods):
+class DeltaTable(MaintenanceMethods, HistoryMethods):
     """One Delta table in an object store. Make it with `create` or `open`, awaited or by `async with`.
 
     A table may be used by many tasks at once: data files are written in parallel, and appends that come together are
