@@ -12,6 +12,7 @@
     │   ├── UnknownDataTypeError
     │   ├── UnknownSchemaVersionError
     │   ├── IdempotencyKeyReusedError
+    │   ├── ConstraintViolationError               `.constraint` of the table, `.rows` that break it
     │   ├── MappingError
     │   └── SchemaValidationError                  `.result` has the rows and rules
     ├── NotFoundError (FileNotFoundError)          it is not there
@@ -136,6 +137,17 @@ class IdempotencyKeyReusedError(InvalidInputError):
     """Under this idempotency key other rows were written; nothing was done."""
 
     code = "idempotency_key_reused"
+
+
+class ConstraintViolationError(InvalidInputError):
+    """Rows break a constraint that the table declares; nothing was written."""
+
+    code = "constraint_violation"
+
+    def __init__(self, message: str, *, key: str, constraint: str, rows: int) -> None:
+        super().__init__(message, key=key)
+        self.constraint = constraint
+        self.rows = rows
 
 
 class MappingError(InvalidInputError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from buffetstore.errors import InvalidInputError
+from buffetstore.errors import InvalidInputError, UnsupportedFeatureError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Mapping
 
 _UNITS = {"millisecond": 1, "second": 1000, "minute": 60_000, "hour": 3_600_000, "day": 86_400_000}
 _UNITS["week"] = 7 * _UNITS["day"]
@@ -21,6 +21,7 @@ FILE_RETENTION = "delta.deletedFileRetentionDuration"
 TRANSACTION_RETENTION = "delta.setTransactionRetentionDuration"
 CHECKPOINT_INTERVAL = "delta.checkpointInterval"
 LOG_CLEANUP = "delta.enableExpiredLogCleanup"
+CONSTRAINT = "delta.constraints."
 
 
 def milliseconds(interval: str) -> int:
@@ -79,7 +80,123 @@ class Properties:
 
 
 def check_properties(configuration: Mapping[str, str]) -> None:
-    """Raise `InvalidInputError` for a property whose value cannot be read, before it is in the log for ever."""
-    known = Properties(configuration)
-    for name in ("checkpoint_interval", "log_retention", "deleted_file_retention", "transaction_retention"):
-        getattr(known, name)
+    """Refuse what the table could not keep, before it is in the log for ever.
+
+    Raises
+    ------
+    InvalidInputError
+        A property of Delta's whose name is not known or whose value cannot be read.
+    UnsupportedFeatureError
+        It turns on something that is not written.
+    """
+    for name, value in configuration.items():
+        if name.startswith("delta.") and not name.startswith(CONSTRAINT):
+            _check_property(name, value)
+
+
+def changed_configuration(
+    held: Mapping[str, str], properties: Mapping[str, Any], unset: Collection[str]
+) -> dict[str, str]:
+    """Return the configuration with these properties set and those of `unset` taken away.
+
+    Raises
+    ------
+    InvalidInputError, UnsupportedFeatureError
+    """
+    both = sorted(set(properties) & set(unset))
+    if both:
+        raise InvalidInputError(f"property {both[0]!r} is to be set and to be unset")
+    for name in (*properties, *unset):
+        if name.startswith(CONSTRAINT):
+            raise InvalidInputError(f"{name} is a constraint: use add_constraint and drop_constraint")
+        if not name or name.startswith("delta.columnMapping."):
+            raise InvalidInputError(f"property {name!r} cannot be set or unset")
+    wrong = [name for name, value in properties.items() if not isinstance(value, str)]
+    if wrong:
+        raise InvalidInputError(f"property {wrong[0]!r} is {properties[wrong[0]]!r}: properties are texts")
+    check_properties(properties)
+    return {name: value for name, value in {**held, **properties}.items() if name not in unset}
+
+
+def _check_property(name: str, value: str) -> None:
+    refused = _REFUSED.get(name)
+    if refused is not None or name.startswith("delta.feature."):
+        feature, off = refused or (name.removeprefix("delta.feature."), "")
+        if value.lower() != off:
+            raise UnsupportedFeatureError(f"{name} = {value!r} needs {feature}, which is not written")
+        return
+    check = _KNOWN.get(name)
+    if check is None:
+        raise InvalidInputError(
+            f"{name} is no property of Delta tables that is known here: names of your own do not begin with 'delta.'"
+        )
+    try:
+        check(value)
+    except ValueError as error:
+        reason = str(error) if isinstance(error, InvalidInputError) else f"it must be {error}"
+        raise InvalidInputError(f"{name} is {value!r}: {reason}") from error
+
+
+def _one_of(*allowed: str) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if value.lower() not in {each.lower() for each in allowed}:
+            raise ValueError(" or ".join(allowed))
+
+    return check
+
+
+def _number_from(least: int) -> Callable[[str], None]:
+    def check(value: str) -> None:
+        if re.fullmatch(r"-?\d{1,9}", value) is None or int(value) < least:
+            raise ValueError("a positive number" if least == 1 else f"a number from {least}")
+
+    return check
+
+
+def _text(value: str) -> None:
+    if not value.strip():
+        raise ValueError("a text that is not empty")
+
+
+def _size(value: str) -> None:
+    if re.fullmatch(r"\d+\s*([kmgt]b?|b)?", value.strip().lower()) is None:
+        raise ValueError("a size in bytes, such as 134217728 or 128mb")
+
+
+_truth = _one_of("true", "false")
+_interval: Callable[[str], object] = milliseconds
+_KNOWN: Mapping[str, Callable[[str], object]] = {
+    "delta.appendOnly": _truth,
+    "delta.autoOptimize.autoCompact": _one_of("true", "false", "auto"),
+    "delta.autoOptimize.optimizeWrite": _truth,
+    "delta.checkpoint.writeStatsAsJson": _truth,
+    "delta.checkpoint.writeStatsAsStruct": _truth,
+    CHECKPOINT_INTERVAL: _number_from(1),
+    "delta.dataSkippingNumIndexedCols": _number_from(-1),
+    "delta.dataSkippingStatsColumns": _text,
+    FILE_RETENTION: _interval,
+    "delta.enableChangeDataFeed": _truth,
+    LOG_CLEANUP: _truth,
+    "delta.isolationLevel": _one_of("Serializable", "WriteSerializable", "SnapshotIsolation"),
+    LOG_RETENTION: _interval,
+    "delta.randomizeFilePrefixes": _truth,
+    "delta.randomPrefixLength": _number_from(1),
+    TRANSACTION_RETENTION: _interval,
+    "delta.targetFileSize": _size,
+    "delta.tuneFileSizesForRewrites": _truth,
+}
+# What each of them needs, and the value at which it needs nothing.
+_REFUSED: Mapping[str, tuple[str, str]] = {
+    "delta.checkpointPolicy": ("v2Checkpoint", "classic"),
+    "delta.columnMapping.mode": ("columnMapping", "none"),
+    "delta.compatibility.symlinkFormatManifest.enabled": ("symlink manifests", "false"),
+    "delta.enableDeletionVectors": ("deletionVectors", "false"),
+    "delta.enableIcebergCompatV1": ("icebergCompatV1", "false"),
+    "delta.enableIcebergCompatV2": ("icebergCompatV2", "false"),
+    "delta.enableInCommitTimestamps": ("inCommitTimestamp", "false"),
+    "delta.enableRowTracking": ("rowTracking", "false"),
+    "delta.enableTypeWidening": ("typeWidening", "false"),
+    "delta.minReaderVersion": ("the protocol to be raised by hand", ""),
+    "delta.minWriterVersion": ("the protocol to be raised by hand", ""),
+    "delta.universalFormat.enabledFormats": ("Iceberg or Hudi metadata", ""),
+}
