@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.tables.constraints import same_checks
 from buffetstore.tables.file_table import from_actions
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.schema import schema_of
@@ -127,7 +128,7 @@ def _conflict(proposal: Proposal, seen: Snapshot, winner: Entry) -> str | None:
 
 def _still_fits(seen: Snapshot, metadata: Metadata) -> bool:
     """Return whether rows made for the schema that was seen belong in the table as it is now."""
-    if metadata.partition_columns != seen.partition_columns:
+    if metadata.partition_columns != seen.partition_columns or not same_checks(metadata, seen.metadata):
         return False
     now = schema_of(metadata)
     same = all(field.name in now.names and now.field(field.name).equals(field) for field in seen.schema)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from buffetstore.errors import InvalidInputError, UnsupportedFeatureError
 from buffetstore.tables.actions import Protocol
+from buffetstore.tables.constraints import PREFIX, checks_of, with_constraints
 from buffetstore.tables.schema import field_metadata, mapping_of
 
 if TYPE_CHECKING:
@@ -94,8 +95,11 @@ def protocol_for(configuration: Mapping[str, str], schema: pa.Schema) -> Protoco
     InvalidInputError
         The table is to have a change feed, and has a column whose name is one of the feed's own.
     """
+    lowest = Protocol()
+    if any(name.startswith(PREFIX) for name in configuration):
+        lowest = with_constraints(lowest)
     if not _enabled(configuration):
-        return Protocol()
+        return lowest
     taken = [name for name in schema.names if name.lower() in CHANGE_COLUMNS]
     if taken:
         raise InvalidInputError(
@@ -119,16 +123,13 @@ def _enabled(configuration: Mapping[str, str]) -> bool:
 
 
 def _active(protocol: Protocol, metadata: Metadata, schema: pa.Schema) -> Iterator[str]:
-    # Up to writer version 1 readers of the table ignore these; a property that nothing enforces is harmless.
-    version = protocol.min_writer_version
     if mapping_of(metadata) != "none":
         yield "columnMapping"
-    if version >= 3 and any(name.startswith("delta.constraints.") for name in metadata.configuration):
-        yield "checkConstraints"
+    for check in checks_of(protocol, metadata):
+        if check.holds is None:
+            yield f"the constraint {check.name!r} ({check.sql}: {check.fault})"
     for field in schema:
         held = field_metadata(field)
-        if "delta.invariants" in held:
-            yield "invariants"
         if "delta.generationExpression" in held:
             yield "generatedColumns"
         if "CURRENT_DEFAULT" in held:

@@ -12,6 +12,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpointer import Checkpointer
 from buffetstore.tables.commit import Committed
 from buffetstore.tables.conflicts import Proposal
+from buffetstore.tables.constraints import admitted
 from buffetstore.tables.features import check_writable, is_append_only
 from buffetstore.tables.files import Layout, default_layout, fitted
 from buffetstore.tables.group import GroupCommit
@@ -95,7 +96,7 @@ class WritableTable(TableView):
         """
         self._check_writable()
         seen = self.snapshot
-        rows = await in_thread(fitted, table, seen.schema)
+        rows = await in_thread(admitted, table, seen)
         txns = await self._txns(idempotency_key, txn, rows)
         done_before = already_done(seen.txns, txns)
         if done_before or (not rows.num_rows and not txns):
@@ -144,7 +145,7 @@ class WritableTable(TableView):
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, UpsertResult]:
             places = (*placed_by, *snapshot.partition_columns)
-            new = await in_thread(fitted, rows, snapshot.schema)
+            new = await in_thread(admitted, rows, snapshot)
             lay_out = layout or self._layout()
             return await upsert_rows(
                 self._writer, snapshot, new, key=key, ignore=ignore, placed_by=places, layout=lay_out
@@ -202,7 +203,8 @@ class WritableTable(TableView):
         rows = await in_thread(fitted, table, self.schema)
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, CommitResult]:
-            return await overwrite_rows(self._writer, snapshot, rows, layout or self._layout(), predicate)
+            new = await in_thread(admitted, rows, snapshot)
+            return await overwrite_rows(self._writer, snapshot, new, layout or self._layout(), predicate)
 
         txns = await self._txns(idempotency_key, txn, rows)
         return await self._modify(attempt, user_metadata, txns, CommitResult(self.version, (), 0, done_before=True))

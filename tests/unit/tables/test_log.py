@@ -244,8 +244,8 @@ async def test_writer_features_are_refused_on_write(table, store, feature) -> No
 
 
 @pytest.mark.parametrize(("version", "configuration", "column", "feature"), [
-    (2, {}, {"delta.invariants": "{}"}, "invariants"),
-    (3, {"delta.constraints.positive": "k > 0"}, {}, "checkConstraints"),
+    (2, {}, {"delta.invariants": "{}"}, "invariant of k"),
+    (3, {"delta.constraints.short": "length(k) < 3"}, {}, "'short'"),
     (4, {}, {"delta.generationExpression": "1"}, "generatedColumns"),
     (6, {}, {"delta.identity.start": 1}, "identityColumns"),
 ])  # fmt: skip
