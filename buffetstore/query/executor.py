@@ -150,7 +150,7 @@ class QueryExecutor:
                 fetch=fetch,
                 bytes_in_flight=self._bytes_in_flight,
             )
-            async with aclosing(read) as tables:  # type: ignore[type-var]  # an async generator, as its body says
+            async with aclosing(read) as tables:
                 async for table in tables:
                     progress.files_done += 1
                     yield await self._completed(bound, table, progress)

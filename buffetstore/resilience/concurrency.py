@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ async def ordered(
     *,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
     limit: int = REQUESTS_IN_FLIGHT,
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """Yield the answers in order while later calls run already: as many as fit, but always one.
 
     A call's `size` counts from its start until its answer has been taken. Closing the iterator cancels what runs.

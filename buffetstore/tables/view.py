@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns, projected, read_tables
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from buffetstore.expressions import Expression
     from buffetstore.formats.parquet import ParquetFormatter
@@ -69,12 +70,13 @@ class TableView:
 
     async def scan(
         self, columns: Sequence[str] | None = None, predicate: Expression | None = None
-    ) -> AsyncIterator[pa.RecordBatch]:
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield the rows that satisfy the predicate; memory holds the files that are in flight, not the table."""
         snapshot, files = self.snapshot, self.files_for(columns, predicate)
-        async for table in self._read(snapshot, files, columns, predicate, None):
-            for batch in table.to_batches():
-                yield batch
+        async with aclosing(self._read(snapshot, files, columns, predicate, None)) as tables:
+            async for table in tables:
+                for batch in table.to_batches():
+                    yield batch
 
     async def read_files(
         self,
@@ -86,7 +88,8 @@ class TableView:
     ) -> pa.Table:
         """Return the rows of `files`, which are some of `self.files()`, in their order."""
         snapshot = self.snapshot
-        tables = [table async for table in self._read(snapshot, files, columns, predicate, fetch)]
+        async with aclosing(self._read(snapshot, files, columns, predicate, fetch)) as found:
+            tables = [table async for table in found]
         if not projected(snapshot, columns).names:  # tables without columns lose their rows when joined
             return pa.table({"": pa.nulls(sum(table.num_rows for table in tables))}).select([])
         return pa.concat_tables(tables) if tables else projected(snapshot, columns).empty_table()
@@ -103,7 +106,7 @@ class TableView:
         columns: Sequence[str] | None,
         predicate: Expression | None,
         fetch: Fetch | None,
-    ) -> AsyncIterator[pa.Table]:
+    ) -> AsyncGenerator[pa.Table, None]:
         return read_tables(
             self._store, snapshot, files, formatter=self._formatter, columns=columns, predicate=predicate, fetch=fetch
         )

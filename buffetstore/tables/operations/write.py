@@ -12,7 +12,7 @@ from buffetstore.tables.files import DataPart, stem_of, write_parts
 from buffetstore.tables.reading import read_tables
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -57,7 +57,7 @@ class Writer:
         files: pa.Table,
         columns: Sequence[str] | None = None,
         predicate: Expression | None = None,
-    ) -> AsyncIterator[pa.Table]:
+    ) -> AsyncGenerator[pa.Table, None]:
         """Yield the rows of each file, in order."""
         return read_tables(self.store, snapshot, files, formatter=self.formatter, columns=columns, predicate=predicate)
 
