@@ -19,8 +19,9 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, Metadata, Protocol, Txn, decode_path
 from buffetstore.tables.features import check_readable
 from buffetstore.tables.file_statistics import typed_statistics
-from buffetstore.tables.file_table import STRINGS, files_schema, from_actions, from_columns
+from buffetstore.tables.file_table import PIECE_ROWS, files_schema, from_actions, from_columns
 from buffetstore.tables.log import join
+from buffetstore.tables.log_columns import STRINGS, decoded
 from buffetstore.tables.schema import schema_of
 
 if TYPE_CHECKING:
@@ -29,22 +30,8 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.segment import Checkpoint
 
-_PIECE = 65_536  # rows at a time: the statistics of all files as one text could be gigabytes
 PARSED_MARK = "buffetstore.parsed"  # in the footer: every file's statistics have been parsed
-_WANTED = (
-    "txn",
-    "metaData",
-    "protocol",
-    "add.path",
-    "add.partitionValues",
-    "add.size",
-    "add.modificationTime",
-    "add.stats",
-    "add.tags",
-    "add.deletionVector",
-    "sidecar",
-    "checkpointMetadata",
-)
+_OPTIONAL = frozenset(f"add.{name}" for name in ("partitionValues", "stats", "stats_parsed", "tags", "deletionVector"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +92,32 @@ class _Part(Protocol_):
         """Yield the data files, some at a time."""
 
 
-@dataclass(frozen=True, slots=True)
 class _Columns:
-    """A Parquet file: each action has a column."""
+    """A Parquet file: each action has a column. Only what holds values is decoded, some files at a time."""
 
-    table: pa.Table
+    def __init__(self, data: bytes) -> None:
+        self._file = pq.ParquetFile(pa.BufferReader(data))
+        self._exact = PARSED_MARK.encode() in (self._file.metadata.metadata or {})
+        self._held = _held(self._file.metadata)
 
     def values(self, name: str) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = _valid(self.table, name).to_pylist()
+        leaves = [leaf for leaf in self._held if leaf.partition(".")[0] == name]
+        groups = sorted({group for leaf in leaves for group in self._held[leaf]})
+        if not leaves or not groups:
+            return []
+        found: list[dict[str, Any]] = self._file.read_row_groups(groups, leaves)[name].drop_null().to_pylist()
         return found
 
     def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
-        if "add" in self.table.column_names:
-            for at in range(0, self.table.num_rows, _PIECE):
-                yield _files(self.table.slice(at, _PIECE), schema, partition_columns)
+        fields = {leaf: ".".join(leaf.split(".")[:2]) for leaf in self._held}
+        used = {fields[leaf] for leaf, groups in self._held.items() if groups}
+        if self._exact:
+            used.discard("add.stats")  # the parsed ones are all there, and need less time and memory
+        wanted = {"add.path", "add.size", "add.modificationTime", *(used & _OPTIONAL)}
+        leaves = [leaf for leaf, field in fields.items() if field in wanted]
+        groups = self._held.get("add.path", [])
+        for batch in self._file.iter_batches(PIECE_ROWS, groups, leaves) if groups else ():
+            yield _files(batch["add"].drop_null(), schema, partition_columns, exact=self._exact)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,16 +158,20 @@ def _state(parts: Sequence[_Part], sidecars: Sequence[bytes], path: str, where: 
 def _read(part: bytes, key: str) -> _Part:
     if key.endswith(".json"):
         return _Lines([json.loads(line) for line in part.splitlines() if line.strip()])
-    with pq.ParquetFile(pa.BufferReader(part)) as file:
-        leaves = [file.metadata.schema.column(index).path for index in range(len(file.metadata.schema))]
-        wanted = [leaf for leaf in leaves if leaf.startswith(_WANTED)]
-        if PARSED_MARK.encode() in (file.metadata.metadata or {}):
-            wanted.remove("add.stats")  # the parsed ones are all there, and need less time and memory
-        return _Columns(file.read(wanted))
+    return _Columns(part)
 
 
-def _valid(table: pa.Table, name: str) -> Any:
-    return table[name].drop_null() if name in table.column_names else pa.nulls(0)
+def _held(metadata: pq.FileMetaData) -> dict[str, list[int]]:
+    """Return by leaf of the schema in which row groups it may hold values; by its statistics, where it has them."""
+    held: dict[str, list[int]] = {metadata.schema.column(index).path: [] for index in range(len(metadata.schema))}
+    for group in range(metadata.num_row_groups):
+        of_group = metadata.row_group(group)
+        for index, leaf in enumerate(held):
+            column = of_group.column(index)
+            known = column.statistics
+            if known is None or not known.has_null_count or known.null_count < column.num_values:
+                held[leaf].append(group)
+    return held
 
 
 def _last(parts: Sequence[_Part], name: str) -> dict[str, Any] | None:
@@ -176,14 +179,14 @@ def _last(parts: Sequence[_Part], name: str) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
-def _files(table: pa.Table, schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Table:
-    adds = table["add"].drop_null().combine_chunks()
-    adds = pa.concat_arrays(adds.chunks) if isinstance(adds, pa.ChunkedArray) else adds
-    names = [adds.type.field(index).name for index in range(adds.type.num_fields)]
+def _files(adds: pa.StructArray, schema: pa.Schema, partition_columns: Sequence[str], *, exact: bool) -> pa.Table:
+    names = [field.name for field in adds.type]
     columns = dict(zip(names, adds.flatten(), strict=True))
     count = len(adds)
+    log_paths = columns["path"].cast(pa.string())
     raw = {
-        "log_path": columns["path"].cast(pa.string()),
+        "path": decoded(log_paths),
+        "log_path": log_paths,
         "size": columns["size"],
         "modification_time": columns["modificationTime"],
         "partition_values": _strings(columns.get("partitionValues"), count),
@@ -195,7 +198,8 @@ def _files(table: pa.Table, schema: pa.Schema, partition_columns: Sequence[str])
     parsed = columns.get("stats_parsed")
     # Parsed statistics need no JSON; a writer may leave the text out where it has them.
     if parsed is not None and parsed.null_count <= raw["stats"].null_count:
-        return from_columns(raw, schema, partition_columns, statistics=typed_statistics(parsed, schema))
+        statistics = typed_statistics(parsed, schema, exact=exact)
+        return from_columns(raw, schema, partition_columns, statistics=statistics)
     return from_columns(raw, schema, partition_columns)
 
 

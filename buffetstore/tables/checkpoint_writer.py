@@ -18,12 +18,12 @@ from buffetstore.formats.stored import align
 from buffetstore.objects.base import CREATE, OVERWRITE, Attributes, Update
 from buffetstore.objects.helpers import read_object
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import AddFile, Metadata, Protocol, RemoveFile, Txn, decode_path
+from buffetstore.tables.actions import AddFile, Metadata, Protocol, RemoveFile, Txn
 from buffetstore.tables.checkpoint import PARSED_MARK, fetched
 from buffetstore.tables.file_statistics import parse_statistics, statistics_struct
-from buffetstore.tables.file_table import STRINGS
 from buffetstore.tables.idempotency import expired
 from buffetstore.tables.log import join, read_entries
+from buffetstore.tables.log_columns import STRINGS, decoded
 from buffetstore.tables.properties import Properties
 from buffetstore.tables.revision_order import keeps_revisions, version_tag
 from buffetstore.tables.schema import schema_of, stored_schema
@@ -196,11 +196,11 @@ class _Plan:
     def _kept(self, part: pa.Table) -> Iterator[tuple[pa.Table, int]]:
         if "add" in part.column_names:
             adds = _struct(part["add"], pa.struct(_ADD))
-            adds = adds.filter(pc.invert(pc.is_in(_decoded(adds.field("path")), value_set=self.changed)))
+            adds = adds.filter(pc.invert(pc.is_in(decoded(adds.field("path")), value_set=self.changed)))
             yield self._table("add", self._adds(adds)), len(adds)
         if "remove" in part.column_names:
             removes = _struct(part["remove"], _REMOVE)
-            known = pc.is_in(_decoded(removes.field("path")), value_set=self.changed)
+            known = pc.is_in(decoded(removes.field("path")), value_set=self.changed)
             stamps = pc.fill_null(removes.field("deletionTimestamp"), 0)
             kept = pc.and_(pc.invert(known), pc.greater_equal(stamps, self.oldest))
             yield self._table("remove", removes.filter(kept)), 0
@@ -282,12 +282,6 @@ def _struct(column: pa.ChunkedArray, kind: Any) -> pa.StructArray:
         for field in kind
     ]
     return pa.StructArray.from_arrays(children, fields=list(kind))
-
-
-def _decoded(paths: pa.Array) -> pa.Array:
-    if not pc.any(pc.match_substring_regex(paths, "%|^file:|^/")).as_py():
-        return paths
-    return pa.array([decode_path(path) for path in paths.to_pylist()], pa.string())
 
 
 def _add(add: AddFile) -> dict[str, Any]:

@@ -80,8 +80,11 @@ def statistics_struct(schema: pa.Schema) -> pa.StructType:
     return pa.struct([("numRecords", pa.int64()), *((name, pa.struct(held)) for name, held in sides.items() if held)])
 
 
-def typed_statistics(parsed: Any, schema: pa.Schema) -> FileStatistics:
-    """Return the statistics of a checkpoint's `stats_parsed`, whose values have types already."""
+def typed_statistics(parsed: Any, schema: pa.Schema, *, exact: bool = False) -> FileStatistics:
+    """Return the statistics of a checkpoint's `stats_parsed`, whose values have types already.
+
+    `exact` ones enclose all values; others may come from text that was cut to the millisecond.
+    """
     held = _children(pa.chunked_array([parsed]))
     count = len(parsed)
     low, high, nulls = (_children_of(held.get(name)) for name in ("minValues", "maxValues", "nullCount"))
@@ -89,7 +92,7 @@ def typed_statistics(parsed: Any, schema: pa.Schema) -> FileStatistics:
     def bound(values: Any, kind: pa.DataType, *, upward: bool) -> Any:
         if values is None or not has_bounds(kind):
             return pa.nulls(count, kind if has_bounds(kind) else pa.null())
-        if upward and pa.types.is_timestamp(kind):  # they may come from text that was cut to the millisecond
+        if upward and not exact and pa.types.is_timestamp(kind):
             values = pc.add(values.cast(pa.timestamp("us", tz=values.type.tz)), pa.scalar(999, pa.duration("us")))
         try:
             return values.cast(kind)

@@ -1,9 +1,10 @@
 """The data files of a snapshot as one Arrow table, with typed statistics.
 
 Columns: `path`, `log_path`, `size`, `modification_time`, `partition_values`, `tags`, `num_records`, `commit_version`
-(null where unknown), `deletion_vector` (JSON, mostly null), and for each column of the table that has bounds
-`min.<column>`, `max.<column>`, `null_count.<column>`. Partition columns have their value as both bounds. Rows that a
-deletion vector deletes are not in `num_records`, and bounds may be wider than the rows that are left.
+(that of the rows: see `revision_order`; null where unknown), `deletion_vector` (JSON, mostly null), and for each column
+of the table that has bounds `min.<column>`, `max.<column>`, `null_count.<column>`. Partition columns have their value
+as both bounds. Rows that a deletion vector deletes are not in `num_records`, and bounds may be wider than the rows that
+are left.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.tables.actions import AddFile, RemoveFile, decode_path, encode_path
+from buffetstore.tables.actions import AddFile, RemoveFile
 from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics, without_deleted
+from buffetstore.tables.log_columns import STRINGS, add_batch, whole
+from buffetstore.tables.revision_order import versions_of
 from buffetstore.tables.schema import stored_name
 
 if TYPE_CHECKING:
@@ -23,8 +26,7 @@ if TYPE_CHECKING:
 
     from buffetstore.tables.file_statistics import FileStatistics
 
-STRINGS = pa.map_(pa.string(), pa.string())
-_PIECE = 4096
+PIECE_ROWS = 65_536  # files at a time: the statistics of all files as one text could be gigabytes
 FIXED = pa.schema(
     [
         ("path", pa.string()),
@@ -55,28 +57,19 @@ def from_actions(
     adds: Sequence[AddFile], versions: Sequence[int | None], schema: pa.Schema, partition_columns: Sequence[str]
 ) -> pa.Table:
     """Return the files that the actions add."""
-    # Making arrays of Python objects holds the interpreter, so it is done in pieces that others can run between.
-    pieces = [
-        _from_piece(adds[at : at + _PIECE], versions[at : at + _PIECE], schema, partition_columns)
-        for at in range(0, max(len(adds), 1), _PIECE)
-    ]
+    known = pa.array(versions, pa.int64())
+    found = pa.Table.from_batches([add_batch(adds)]).append_column("commit_version", known)
+    return from_batches(found, schema, partition_columns)
+
+
+def from_batches(adds: pa.Table, schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Table:
+    """Return the files that the actions add, given as columns: `log_columns.ADDS` and `commit_version`."""
+    pieces = []
+    for at in range(0, max(adds.num_rows, 1), PIECE_ROWS):
+        piece = adds.slice(at, PIECE_ROWS)
+        raw = {name: whole(piece[name]) for name in piece.column_names}
+        pieces.append(from_columns(raw, schema, partition_columns))
     return pa.concat_tables(pieces)
-
-
-def _from_piece(
-    adds: Sequence[AddFile], versions: Sequence[int | None], schema: pa.Schema, partition_columns: Sequence[str]
-) -> pa.Table:
-    raw = {
-        "log_path": pa.array([add.log_path or encode_path(add.path) for add in adds], pa.string()),
-        "size": pa.array([add.size for add in adds], pa.int64()),
-        "modification_time": pa.array([add.modification_time for add in adds], pa.int64()),
-        "partition_values": pa.array([list(add.partition_values.items()) for add in adds], STRINGS),
-        "tags": pa.array([list(add.tags.items()) for add in adds], STRINGS),
-        "stats": pa.array([add.stats for add in adds], pa.string()),
-        "commit_version": pa.array(versions, pa.int64()),
-        "deletion_vector": pa.array([add.deletion_vector for add in adds], pa.string()),
-    }
-    return from_columns(raw, schema, partition_columns)
 
 
 def from_columns(
@@ -86,7 +79,7 @@ def from_columns(
     *,
     statistics: FileStatistics | None = None,
 ) -> pa.Table:
-    """Return the files told by columns as they stand in the log: `log_path`, `size`, ..., `stats`.
+    """Return the files told by columns: `path`, `log_path`, `size`, ..., `stats`, `commit_version`.
 
     `statistics` are those of `stats`, where they are known without parsing it.
     """
@@ -94,14 +87,14 @@ def from_columns(
         statistics = parse_statistics(raw["stats"], schema)
     known = without_deleted(statistics, raw["deletion_vector"])
     columns: dict[str, Any] = {
-        "path": _decoded(raw["log_path"]),
+        "path": raw["path"],
         "log_path": raw["log_path"],
         "size": raw["size"],
         "modification_time": raw["modification_time"].cast(FIXED.field("modification_time").type),
         "partition_values": raw["partition_values"],
         "tags": raw["tags"],
         "num_records": known.rows,
-        "commit_version": raw["commit_version"],
+        "commit_version": versions_of(raw["tags"], raw["commit_version"]),
         "deletion_vector": raw["deletion_vector"],
     }
     for name, bounds in known.bounds.items():
@@ -177,11 +170,3 @@ def partition_text(value: pa.Scalar) -> str | None:
     if pa.types.is_boolean(value.type):
         return "true" if value.as_py() else "false"
     return format(value.as_py(), "f") if pa.types.is_decimal(value.type) else str(value.as_py())
-
-
-def _decoded(log_paths: Any) -> Any:
-    # Only unusual paths need Python; a million plain ones do not.
-    unusual = pc.or_(pc.match_substring(log_paths, "%"), pc.match_substring_regex(log_paths, "^(file:|/)"))
-    if not pc.any(unusual).as_py():
-        return log_paths
-    return pa.array([decode_path(path) for path in log_paths.to_pylist()], pa.string())

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+from contextlib import aclosing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import CorruptLogError, NotFoundError
 from buffetstore.objects.helpers import get_bytes
-from buffetstore.resilience.concurrency import gather
+from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, CdcFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
+from buffetstore.tables.log_columns import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from buffetstore.objects.base import ObjectMeta, ObjectStore
+    from buffetstore.tables.log_columns import Parsed
 
+_GROUP = 8 * 1024 * 1024  # bytes of log that are parsed together
+_LARGE = 64 * 1024  # bytes from which on columns are worth their fixed cost
+_NOT_AN_ACTION = (ValueError, KeyError, TypeError, AttributeError)
 MEND = "restore the entry from a backup; versions before it can still be read"
 
 
@@ -39,8 +45,8 @@ class Entry:
     info: CommitInfo | None = None
     protocol: Protocol | None = None
     metadata: Metadata | None = None
-    adds: tuple[AddFile, ...] = ()
-    removes: tuple[RemoveFile, ...] = ()
+    adds: Sequence[AddFile] = ()
+    removes: Sequence[RemoveFile] = ()
     txns: tuple[Txn, ...] = ()
     cdcs: tuple[CdcFile, ...] = ()
     compacted: bool = False
@@ -52,20 +58,27 @@ class Entry:
 
 
 async def read_entries(store: ObjectStore, path: str, commits: Sequence[ObjectMeta]) -> list[Entry]:
-    """Return the entries, read in parallel and parsed in a thread."""
-    # Parsing holds the interpreter: several threads of it would be no quicker and starve the event loop.
-    parsing = asyncio.Semaphore(1)
+    """Return the entries, read in parallel and parsed some megabytes at a time in a thread."""
+    entries: list[Entry] = []
+    group: list[bytes] = []
+    calls = [partial(get_bytes, store, meta.key) for meta in commits]
+    read = ordered(calls, [meta.size for meta in commits], bytes_in_flight=BYTES_IN_FLIGHT)
+    async with aclosing(read):
+        async for data in read:
+            group.append(data)
+            done = len(entries) + len(group)
+            if sum(map(len, group)) >= _GROUP or done == len(commits):
+                entries += await in_thread(_parsed, group, path, commits[len(entries) : done])
+                group = []
+    return entries
 
-    async def read(meta: ObjectMeta) -> Entry:
-        # `<version>.json`, or `<first>.<last>.compacted.json`
-        name = meta.key.rsplit("/", 1)[-1].removesuffix(".json")
-        version = int(name.removesuffix(".compacted").rpartition(".")[2])
-        data = await get_bytes(store, meta.key)
-        async with parsing:
-            entry = await in_thread(parse_entry, data, path, version)
-        return replace(entry, compacted=True) if name.endswith(".compacted") else entry
 
-    return await gather([lambda meta=meta: read(meta) for meta in commits])  # type: ignore[misc]
+def _parsed(group: Sequence[bytes], path: str, commits: Sequence[ObjectMeta]) -> list[Entry]:
+    # `<version>.json`, or `<first>.<last>.compacted.json`
+    names = [meta.key.rsplit("/", 1)[-1].removesuffix(".json") for meta in commits]
+    versions = [int(name.removesuffix(".compacted").rpartition(".")[2]) for name in names]
+    entries = zip(parse_entries(group, path, versions), names, strict=True)
+    return [replace(entry, compacted=True) if name.endswith(".compacted") else entry for entry, name in entries]
 
 
 async def read_entry(store: ObjectStore, path: str, version: int) -> Entry | None:
@@ -77,6 +90,25 @@ async def read_entry(store: ObjectStore, path: str, version: int) -> Entry | Non
     return await in_thread(parse_entry, data, path, version)
 
 
+def parse_entries(entries: Sequence[bytes], path: str, versions: Sequence[int]) -> list[Entry]:
+    """Return the actions of entries: of large ones all file actions at once, as columns.
+
+    Raises
+    ------
+    CorruptLogError
+        As `parse_entry`.
+    """
+    parsed = parse(entries) if sum(map(len, entries)) >= _LARGE else None
+    if parsed is None:
+        if len(entries) > 1:  # one may be unusual, or several differ in their columns
+            return [parse_entry(data, path, version) for data, version in zip(entries, versions, strict=True)]
+        return [_by_line(data, path, version) for data, version in zip(entries, versions, strict=True)]
+    return [
+        _with_columns(part, version) or _by_line(data, path, version)
+        for data, version, part in zip(entries, versions, parsed, strict=True)
+    ]
+
+
 def parse_entry(data: bytes, path: str, version: int) -> Entry:
     """Return the actions of an entry.
 
@@ -85,13 +117,30 @@ def parse_entry(data: bytes, path: str, version: int) -> Entry:
     CorruptLogError
         It is empty, cut off, or not JSON lines of actions.
     """
-    found: dict[str, Any] = {"adds": [], "removes": [], "txns": [], "cdcs": []}
+    return parse_entries([data], path, [version])[0]
+
+
+def _with_columns(parsed: Parsed, version: int) -> Entry | None:
+    found = _nothing()
+    try:
+        for line in parsed.others:
+            _sort_in(found, read_action(json.loads(line)))
+    except _NOT_AN_ACTION:
+        return None
+    if found["adds"] or found["removes"] or found["cdcs"]:
+        return None  # written in an unusual form
+    columns = {"adds": parsed.adds, "removes": parsed.removes, "cdcs": parsed.cdcs}
+    return Entry(version, **found | columns | {"txns": tuple(found["txns"])})
+
+
+def _by_line(data: bytes, path: str, version: int) -> Entry:
+    found = _nothing()
     number = 0
     try:
         for number, line in enumerate(data.splitlines(), 1):  # noqa: B007 - names the line in the error
             if line.strip():
                 _sort_in(found, read_action(json.loads(line)))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except _NOT_AN_ACTION as error:
         key = commit_key(path, version)
         raise CorruptLogError(
             f"version {version} of table {path!r} cannot be read: line {number} of {key!r} is not an action: {error}; "
@@ -103,6 +152,10 @@ def parse_entry(data: bytes, path: str, version: int) -> Entry:
         raise CorruptLogError(f"version {version} of table {path!r} is empty: {key!r} has no lines; {MEND}", key=key)
     found |= {name: tuple(found[name]) for name in ("adds", "removes", "txns", "cdcs")}
     return Entry(version, **found)
+
+
+def _nothing() -> dict[str, Any]:
+    return {"adds": [], "removes": [], "txns": [], "cdcs": []}
 
 
 def _sort_in(found: dict[str, Any], action: Any) -> None:

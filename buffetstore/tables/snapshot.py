@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import CorruptLogError, UnsupportedFeatureError
 from buffetstore.tables.features import check_readable
-from buffetstore.tables.file_table import conform, files_schema, from_actions
+from buffetstore.tables.file_pieces import as_table, changed, hashes_of, pieces_of
+from buffetstore.tables.file_table import conform, files_schema, from_batches
+from buffetstore.tables.log_columns import add_batch, may_be_unusual, removed_paths, whole
 from buffetstore.tables.schema import mapping_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from buffetstore.tables.actions import AddFile, Metadata, Protocol, Txn
     from buffetstore.tables.checkpoint import State
+    from buffetstore.tables.file_pieces import Piece
     from buffetstore.tables.log import Entry
 
 T = TypeVar("T")
@@ -41,6 +47,8 @@ class Snapshot:
         was written.
     txns:
         How far each application has come, by its id.
+    pieces:
+        The same files as they are in memory, which the next snapshot shares.
     """
 
     path: str
@@ -51,6 +59,7 @@ class Snapshot:
     files: pa.Table
     timestamp: datetime
     txns: Mapping[str, Txn]
+    pieces: tuple[Piece, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -88,11 +97,11 @@ def replay(
         raise CorruptLogError(f"the log of table {path!r} up to version {last} has no {missing} action", key=path)
     check_readable(protocol, metadata, path)
     schema = base.schema if base is not None and _same_columns(base.metadata, metadata) else schema_of(metadata)
-    files = _replay_files(base.files if base else None, entries, schema, metadata.partition_columns)
-    _refuse_absolute(files, path)
+    pieces = _replay_files(path, base, entries, schema, metadata.partition_columns)
+    files = as_table(pieces, files_schema(schema))
     txns = dict(base.txns) if base else {}
     txns.update({txn.app_id: txn for entry in entries for txn in entry.txns})
-    return Snapshot(path, last, protocol, metadata, schema, files, _timestamp(entries, timestamp), txns)
+    return Snapshot(path, last, protocol, metadata, schema, files, _timestamp(entries, timestamp), txns, pieces)
 
 
 def advance(snapshot: Snapshot, entries: Sequence[Entry]) -> Snapshot:
@@ -111,31 +120,64 @@ def _latest(values: Sequence[T | None]) -> T | None:
 
 
 def _replay_files(
-    base: pa.Table | None, entries: Sequence[Entry], schema: pa.Schema, partition_columns: Sequence[str]
-) -> pa.Table:
-    latest: dict[str, tuple[AddFile, int | None] | None] = {}
+    path: str,
+    base: Snapshot | State | None,
+    entries: Sequence[Entry],
+    schema: pa.Schema,
+    partition_columns: Sequence[str],
+) -> tuple[Piece, ...]:
+    adds, touched = _latest_of_each(entries)
+    added = from_batches(adds, schema, partition_columns)
+    _refuse_absolute(whole(added["path"]), path)
+    if base is None:
+        return changed((), pa.array([], pa.string()), added)
+    target = files_schema(schema)
+    if isinstance(base, Snapshot):
+        pieces = base.pieces if base.files.schema.equals(target) else pieces_of(conform(base.files, target))
+    else:
+        pieces = pieces_of(conform(base.files, target))
+        for piece in pieces:
+            _refuse_absolute(piece.batch["path"], path)
+    return changed(pieces, touched, added)
+
+
+def _latest_of_each(entries: Sequence[Entry]) -> tuple[pa.Table, pa.Array]:
+    """Return the files that the entries add and leave, in the order of their commits, and every path they speak of."""
+    paths: list[pa.Array] = [pa.array([], pa.string())]
+    are_adds: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
+    adds = [_versioned((), None)]
     for entry in entries:
         # Actions of one entry have no order; the same path in both is a change of its deletion vector.
-        for remove in entry.removes:
-            latest[remove.path] = None
-        for add in entry.adds:
-            latest.pop(add.path, None)  # so that files are in the order of their commits
-            latest[add.path] = (add, None if entry.compacted else entry.version)
-    living = [found for found in latest.values() if found is not None]
-    added = from_actions([add for add, _ in living], [version for _, version in living], schema, partition_columns)
-    if base is None:
-        return added
-    kept = conform(base, files_schema(schema))
-    if latest:
-        gone = pc.is_in(kept["path"], value_set=pa.array(list(latest), pa.string()))
-        kept = kept.filter(pc.invert(gone))
-    return pa.concat_tables([kept, added]) if living else kept
+        if entry.removes:
+            paths.append(removed_paths(entry.removes))
+            are_adds.append(np.zeros(len(entry.removes), np.bool_))
+        if entry.adds:
+            adds.append(_versioned(entry.adds, None if entry.compacted else entry.version))
+            paths.append(adds[-1]["path"])
+            are_adds.append(np.ones(len(entry.adds), np.bool_))
+    every, is_add = pa.concat_arrays(paths), np.concatenate(are_adds)
+    found = pa.Table.from_batches(adds)
+    if len(np.unique(hashes_of(every))) == len(every):
+        return found, every
+    encoded = every.dictionary_encode()
+    last = np.zeros(len(encoded.dictionary), np.int64)
+    last[encoded.indices.to_numpy()] = np.arange(len(every))  # of several the last one stays
+    living = np.zeros(len(every), np.bool_)
+    living[last] = True
+    return found.filter(pa.array(living[is_add])), encoded.dictionary
 
 
-def _refuse_absolute(files: pa.Table, path: str) -> None:
-    outside = pc.match_substring_regex(files["path"], r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
+def _versioned(adds: Sequence[AddFile], version: int | None) -> pa.RecordBatch:
+    batch = add_batch(adds)
+    return batch.append_column("commit_version", pa.array(np.full(len(adds), version), pa.int64(), from_pandas=True))
+
+
+def _refuse_absolute(paths: pa.Array, path: str) -> None:
+    if not may_be_unusual(paths):
+        return
+    outside = pc.match_substring_regex(paths, r"^(/|[A-Za-z][A-Za-z0-9+.-]*://)")
     if pc.any(outside).as_py():
-        found = files["path"].filter(outside)[0].as_py()
+        found = paths.filter(outside)[0].as_py()
         raise UnsupportedFeatureError(
             f"table {path!r} names the data file {found!r} by an absolute path; only files inside the table are read",
             key=path,

@@ -1,0 +1,134 @@
+"""A snapshot's files in pieces, so that a commit costs what it changes and not what the table holds.
+
+Added files become a piece of their own, removed ones are looked up by a hash of their path and only the pieces that
+hold them are made anew. Small pieces are joined now and then, so that each file is copied a few times at most.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.tables.file_table import PIECE_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+_WINDOW = 32  # bytes of a path that its hash is of
+_MANY = 1024  # paths from which on it is cheaper to look through all files
+_SUFFIX = 8  # bytes at its end that are left out: ".parquet"
+_MIXED = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
+
+
+class Piece:
+    """Some of the files; paths are looked for in all of them once, and by an index from then on."""
+
+    def __init__(self, batch: pa.RecordBatch) -> None:
+        self.batch = batch
+        self._was_searched = False
+        self._index: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    def rows_of(self, paths: pa.Array, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Return which rows are files of these paths, whose `hashes` are given."""
+        held = self.batch["path"]
+        if not self._was_searched:
+            self._was_searched = True
+            return np.flatnonzero(pc.is_in(held, value_set=paths).to_numpy(zero_copy_only=False))
+        if self._index is None:
+            known = hashes_of(held)
+            order = np.argsort(known, kind="stable")
+            self._index = known[order], order
+        known, order = self._index
+        first, end = np.searchsorted(known, hashes, "left"), np.searchsorted(known, hashes, "right")
+        found = [order[first[at] : end[at]] for at in np.flatnonzero(first < end)]
+        rows = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+        same = pc.is_in(held.take(pa.array(rows)), value_set=paths)
+        found_rows: NDArray[np.int64] = rows[same.to_numpy(zero_copy_only=False)]
+        return found_rows
+
+    def without(self, rows: NDArray[np.int64]) -> Piece:
+        """Return the files but those in `rows`."""
+        kept = np.ones(self.batch.num_rows, np.bool_)
+        kept[rows] = False
+        return Piece(self.batch.filter(pa.array(kept)))
+
+
+def hashes_of(paths: pa.Array) -> NDArray[np.uint64]:
+    """Return a hash of each path's end: writers make it unique, and equal hashes only cost a comparison."""
+    if not len(paths):
+        return np.zeros(0, np.uint64)
+    _, offsets, values = paths.buffers()
+    ends = np.frombuffer(offsets, np.int32)[paths.offset + 1 : paths.offset + len(paths) + 1].astype(np.int64)
+    starts = np.frombuffer(offsets, np.int32)[paths.offset : paths.offset + len(paths)].astype(np.int64)
+    text = np.frombuffer(values, np.uint8) if values is not None else np.zeros(0, np.uint8)
+    short = ends - starts < _WINDOW + _SUFFIX
+    places = np.where(short, 0, ends - _WINDOW - _SUFFIX)
+    if short.all():
+        return _short_hashes(text, starts, ends)
+    windows = np.ndarray((len(text) - _WINDOW + 1,), f"V{_WINDOW}", text, strides=(1,))
+    # Overflow is what makes it a hash.
+    words = windows[places].view(np.uint64).reshape(-1, len(_MIXED))
+    found: NDArray[np.uint64] = (words * _MIXED).sum(axis=1, dtype=np.uint64)
+    if short.any():
+        found[short] = _short_hashes(text, starts[short], ends[short])
+    return found
+
+
+def _short_hashes(text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDArray[np.int64]) -> NDArray[np.uint64]:
+    found = np.zeros(len(starts), np.uint64)
+    for at in range(_WINDOW + _SUFFIX):
+        inside = starts + at < ends
+        byte = text[np.where(inside, starts + at, 0)] if len(text) else np.zeros(len(starts), np.uint8)
+        found = np.where(inside, found * _MIXED[0] + byte + np.uint64(1), found)
+    return found
+
+
+def pieces_of(files: pa.Table) -> tuple[Piece, ...]:
+    """Return the files in pieces as they are in memory."""
+    return tuple(Piece(batch) for batch in files.to_batches(PIECE_ROWS))
+
+
+def changed(pieces: Sequence[Piece], gone: pa.Array, added: pa.Table) -> tuple[Piece, ...]:
+    """Return the files but those of the paths `gone`, and then `added`."""
+    kept = _kept(pieces, gone) if len(gone) else pieces
+    return _joined([*kept, *(Piece(batch) for batch in added.to_batches(PIECE_ROWS))])
+
+
+def _kept(pieces: Sequence[Piece], gone: pa.Array) -> list[Piece]:
+    if len(gone) > _MANY and pieces:
+        paths = pa.chunked_array([piece.batch["path"] for piece in pieces])
+        known = pc.is_in(paths, value_set=gone).chunks
+        rows = [np.flatnonzero(chunk.to_numpy(zero_copy_only=False)) for chunk in known]
+    else:
+        hashes = hashes_of(gone)
+        rows = [piece.rows_of(gone, hashes) for piece in pieces]
+    return [
+        piece.without(there) if len(there) else piece
+        for piece, there in zip(pieces, rows, strict=True)
+        if len(there) < piece.batch.num_rows
+    ]
+
+
+def as_table(pieces: Iterable[Piece], schema: pa.Schema) -> pa.Table:
+    """Return the files as one table, without copying them."""
+    return pa.Table.from_batches([piece.batch for piece in pieces], schema)
+
+
+def _joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
+    """Join neighbours of which the first is not much larger: each file is copied about as often as a size doubles."""
+    found: list[Piece] = []
+    for piece in pieces:
+        found.append(piece)
+        while len(found) > 1 and _belong_together(found[-2].batch, found[-1].batch):
+            last = found.pop().batch
+            found[-1] = Piece(pa.concat_batches([found[-1].batch, last]))
+    return tuple(found)
+
+
+def _belong_together(one: Any, other: Any) -> bool:
+    return bool(one.num_rows <= 2 * other.num_rows and one.num_rows + other.num_rows <= PIECE_ROWS)
