@@ -12,11 +12,12 @@ from typing import Annotated, Any
 
 import typer
 
-from buffetstore.cli import catalog, demo, doctor, emulate, ingest, query, transfers
+from buffetstore.cli import catalog, delete, demo, doctor, emulate, ingest, query, transfers, upkeep, versions
 from buffetstore.cli.common import report_error
 from buffetstore.errors import StorageError
 
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 rows were rejected, 130 interrupted."
+VERSIONS = "Versions and upkeep of a data type"
 
 app = typer.Typer(
     name="buffetstore",
@@ -32,7 +33,11 @@ app.command("ingest")(ingest.ingest)
 app.command("query")(query.query)
 app.command("ls")(catalog.ls)
 app.command("describe")(catalog.describe)
+app.command("delete")(delete.delete)
 app.command("doctor")(doctor.doctor)
+app.command("history", rich_help_panel=VERSIONS)(versions.history)
+app.command("restore", rich_help_panel=VERSIONS)(versions.restore)
+app.command("compact", rich_help_panel=VERSIONS)(upkeep.compact)
 app.add_typer(transfers.app, name="files")
 app.add_typer(emulate.app, name="emulate")
 

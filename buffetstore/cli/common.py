@@ -43,6 +43,9 @@ Store = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+DataType = Annotated[str, typer.Argument(help="market_data, forecasts, options_data...", show_default=False)]
 
 # A pipe has no width: what is not read on a screen is not cut to one.
 _WIDTH = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 200
@@ -113,6 +116,25 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset | tuple):
         return list(value)
     return str(value)
+
+
+def confirm(question: str, *, yes: bool, as_json: bool = False) -> None:
+    """Ask before something is done that a reader will see; returns when it may be done.
+
+    Raises
+    ------
+    InvalidInputError
+        There is nobody to ask.
+    typer.Exit
+        The answer was no.
+    """
+    if yes:
+        return
+    if as_json or not sys.stdin.isatty():
+        raise InvalidInputError(f"{question} There is nobody to ask here: give --yes to do it, or --dry-run to look")
+    if not typer.confirm(question, err=True):
+        err.print("nothing was done")
+        raise typer.Exit(FAILED)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ async def _query(
 ) -> None:
     async with manager(store) as storage:
         if symbols:
-            wanted = _of_symbols(storage, wanted, symbols)
+            wanted = of_symbols(storage, wanted, symbols)
         if file is not None:
             await _write(storage, wanted, file, as_json)
             return
@@ -104,7 +104,8 @@ async def _query(
         err.print(f"[dim]{_in_words(facts)}[/]")
 
 
-def _of_symbols(storage: StorageManager, wanted: DataQuery, symbols: list[str]) -> DataQuery:
+def of_symbols(storage: StorageManager, wanted: DataQuery, symbols: list[str]) -> DataQuery:
+    """Return the query, of these symbols alone."""
     column = storage.schema_manager.contract(wanted.data_type).symbol
     if column is None:
         raise InvalidQueryError(f"{wanted.data_type} has no symbol: use --filter")

@@ -193,7 +193,8 @@ class _Import:
                 lambda: self._quarantine.add(original.take(refused), (first + 1 + refused).tolist(), reasons_of(check))
             )
         if len(check.accepted) and not self._dry_run:
-            result.stored(await self._storage.store_data(contract.data_type, _good_rows(check)))
+            inputs = (self._source.path.name,)
+            result.stored(await self._storage.store_data(contract.data_type, _good_rows(check), inputs=inputs))
 
     async def _set_aside(self, write: Callable[[], None]) -> None:
         if not self._dry_run:

@@ -23,13 +23,14 @@ from buffetstore.config import (
 )
 from buffetstore.errors import ConfigurationError, UnsupportedOperationError
 from buffetstore.formats import ParquetFormatter
+from buffetstore.manager.upkeep import ManagedUpkeep
 from buffetstore.monitoring import PrometheusHook, StorageMetrics, fan_out
 from buffetstore.objects.open import open_store
 from buffetstore.objects.pool import pool_stats
 from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel
-from buffetstore.storage import DataStorage, LakeStorage
+from buffetstore.storage import LakeStorage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -45,11 +46,10 @@ if TYPE_CHECKING:
     from buffetstore.schemas import ValidationResult
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
     from buffetstore.storage.base import WriteMode
-    from buffetstore.tables import DeltaTable
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
-class StorageManager(DataStorage):
+class StorageManager(ManagedUpkeep):
     """Data types in one place: stored by one awaited line, read back by one awaited line.
 
     It starts when it is first used, belongs to the event loop of that moment, and is closed by `aclose` or by
@@ -231,16 +231,6 @@ class StorageManager(DataStorage):
 
     async def describe(self, data_type: str) -> DataTypeDescription:
         return await (await self._storage()).describe(data_type)
-
-    async def table(self, data_type: str) -> DeltaTable:
-        """Return the Delta table of a data type: its stored rows, beneath contract and revisions.
-
-        Raises
-        ------
-        UnknownDataTypeError, TableNotFoundError
-            There is no such contract; nothing was stored under it.
-        """
-        return await (await self._storage()).table(data_type)
 
     async def aclose(self) -> None:
         async with self._starting:

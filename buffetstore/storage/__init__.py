@@ -6,14 +6,17 @@ from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteRes
 from buffetstore.storage.lake import LakeStorage
 from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.lineage import Lineage, read_lineage
+from buffetstore.storage.versioned import DataFile, VersionedStorage
 
 __all__ = [
+    "DataFile",
     "DataStorage",
     "DataTypeDescription",
     "DeleteResult",
     "LakeStorage",
     "Lineage",
     "StoreResult",
+    "VersionedStorage",
     "read_lineage",
     "time_bucket_layout",
 ]

@@ -23,9 +23,10 @@ from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor,
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
-from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteResult, StoreResult
+from buffetstore.storage.base import DataTypeDescription, DeleteResult, StoreResult
 from buffetstore.storage.foreign import read_with
 from buffetstore.storage.lineage import lineage_of
+from buffetstore.storage.upkeep import TableUpkeep
 from buffetstore.storage.verdict import accepted
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
@@ -47,7 +48,7 @@ IDEMPOTENCY_WINDOW = "interval 7 days"
 """How long a new table remembers the free texts that were used as idempotency keys."""
 
 
-class LakeStorage(DataStorage):
+class LakeStorage(TableUpkeep):
     """Data types as Delta tables.
 
     Parameters
@@ -226,13 +227,6 @@ class LakeStorage(DataStorage):
         )
 
     async def table(self, data_type: str) -> DeltaTable:
-        """Return the data type's table.
-
-        Raises
-        ------
-        UnknownDataTypeError, TableNotFoundError
-            There is no such contract; nothing was stored under it.
-        """
         self.schemas.contract(data_type)
         try:
             async with self._locks[data_type]:
@@ -305,6 +299,7 @@ class LakeStorage(DataStorage):
                 configuration={
                     "buffetstore.dataType": contract.data_type,
                     "buffetstore.key": ",".join(contract.key),
+                    "buffetstore.revisions": contract.revisions,
                     TRANSACTION_RETENTION: IDEMPOTENCY_WINDOW,
                 },
                 formatter=self._formatter,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from buffetstore import manager as awaited
 from buffetstore.schemas import ValidationLevel
 from buffetstore.sync.loop import LOOP
+from buffetstore.sync.upkeep import BlockingUpkeep
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
-class StorageManager:
+class StorageManager(BlockingUpkeep):
     """The async manager's face, blocking. May be used from several threads, and inside a running loop (Jupyter).
 
     Make one with `open`, or a `GCSStorageManager`; end it with `close` or `with`. Ctrl-C cancels the call that runs.
@@ -150,8 +151,10 @@ class StorageManager:
             LOOP.leave(self._awaited.aclose())
 
 
-for _name in ("store_data", "retrieve_data", "scan", "delete_data", "validate", "list_data_types", "describe"):
-    getattr(StorageManager, _name).__doc__ = inspect.getdoc(getattr(awaited.StorageManager, _name))
+for _kind in (StorageManager, BlockingUpkeep):
+    for _name, _method in vars(_kind).items():
+        if inspect.isfunction(_method) and hasattr(awaited.StorageManager, _name) and not _name.startswith("_"):
+            _method.__doc__ = inspect.getdoc(getattr(awaited.StorageManager, _name))
 
 
 class GCSStorageManager(StorageManager):

@@ -1,0 +1,132 @@
+"""What a storage offers whose data types are tables with versions: looking back, going back, upkeep.
+
+It is a contract apart from `DataStorage`: whether a storage has it is asked by ``isinstance``.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from buffetstore.storage.base import DataStorage
+from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from buffetstore.tables import DeltaTable
+    from buffetstore.tables.history import CommitRecord
+    from buffetstore.tables.idempotency import IdempotencyKey
+    from buffetstore.tables.results import RestoreResult
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A data file of a data type's newest version.
+
+    `path` is its key below the store's URL; `rows` is None where its writer did not say; `start` and `end` are the
+    first and last event time in it, where known.
+    """
+
+    path: str
+    rows: int | None
+    bytes: int
+    modified: datetime
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+class VersionedStorage(DataStorage):
+    """A storage that keeps every data type as a table with versions.
+
+    All of its methods raise `UnknownDataTypeError` where there is no such contract, and `TableNotFoundError` where
+    nothing was stored under it. What they do to the table is what the methods of `DeltaTable` of these names do.
+    """
+
+    @abstractmethod
+    async def table(self, data_type: str) -> DeltaTable:
+        """Return the Delta table of a data type: its stored rows, beneath contract and revisions.
+
+        It is the storage's, which closes it.
+
+        Raises
+        ------
+        UnknownDataTypeError, TableNotFoundError
+            There is no such contract; nothing was stored under it.
+        """
+
+    @abstractmethod
+    async def list_files(self, data_type: str, prefix: str = "") -> list[DataFile]:
+        """Return the data files of the newest version whose paths inside the table start with `prefix`, sorted.
+
+        Parameters
+        ----------
+        prefix:
+            ``"year=2024/month=01/"``, say.
+        """
+
+    @abstractmethod
+    async def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
+        """Return the latest `limit` commits, newest first; `lineage` tells what each says of its rows' origin.
+
+        Raises
+        ------
+        InvalidInputError
+            `limit` is negative.
+        CorruptLogError
+            An entry of the log is damaged; the message names it.
+        """
+
+    @abstractmethod
+    async def restore(
+        self,
+        data_type: str,
+        table_version: int | None = None,
+        timestamp: datetime | None = None,
+        *,
+        ignore_missing: bool = False,
+        idempotency_key: IdempotencyKey | None = None,
+    ) -> RestoreResult:
+        """Make the data type what it was at a version, or at a moment, by a new version; nothing of its history goes.
+
+        Parameters
+        ----------
+        ignore_missing:
+            Bring back what is left where data files of that version have been vacuumed.
+
+        Raises
+        ------
+        InvalidInputError
+            Not exactly one of version and moment was given, or the moment has no zone.
+        TableVersionNotFoundError
+            There is no such version, or its log entries have been cleaned up.
+        NotFoundError
+            Data files of that version have been vacuumed; they are named, and nothing was done.
+        """
+
+    @abstractmethod
+    async def compact(
+        self,
+        data_type: str,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        date_range: Mapping[str, Any] | None = None,
+        target_bytes: int = TARGET_BYTES,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> CompactResult:
+        """Put many small data files into few, sorted by key; the rows stay what they are.
+
+        It runs beside writers, and may be broken off and run again. Files that are replaced stay for readers of
+        earlier versions until `vacuum`.
+
+        Parameters
+        ----------
+        filters, date_range:
+            Only files that may hold such rows.
+        target_bytes:
+            The size of the files to come.
+        progress:
+            Told the bytes that were replaced, and how many there are in all, as the work goes on.
+        """
