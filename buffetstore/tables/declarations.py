@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from buffetstore.errors import CommitConflictError, ConstraintViolationError, InvalidInputError
+from buffetstore.errors import ConstraintViolationError, InvalidInputError
 from buffetstore.expressions import ALWAYS, Or
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.constraints import PREFIX, check_rows, compiled_check, violation, with_constraints
-from buffetstore.tables.features import check_writable, protocol_for
+from buffetstore.tables.declaring import declaration
+from buffetstore.tables.features import protocol_for
 from buffetstore.tables.properties import changed_configuration
 from buffetstore.tables.pruning import prune
-from buffetstore.tables.readers import check_read_by
 from buffetstore.tables.reading import read_tables
-from buffetstore.tables.writable import MAX_PLANS, WritableTable
+from buffetstore.tables.schema_changes import SchemaChangeMethods
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Collection, Mapping
 
     from buffetstore.expressions import Expression
     from buffetstore.tables.actions import Metadata, Protocol
+    from buffetstore.tables.conflicts import Proposal
     from buffetstore.tables.constraints import Check
     from buffetstore.tables.snapshot import Snapshot
 
 
-class DeclarationMethods(WritableTable):
-    """Constraints and properties of a table."""
+class DeclarationMethods(SchemaChangeMethods):
+    """Constraints, properties and columns of a table."""
 
     async def add_constraint(self, name: str, predicate: Expression | str) -> int:
         """Make every writer refuse rows of which the predicate is not true. Return the new version.
@@ -65,7 +65,7 @@ class DeclarationMethods(WritableTable):
                 snapshot.metadata, configuration={**held, **{PREFIX + check.name: check.sql for check in checks}}
             )
             # Rows that come meanwhile were not held to it.
-            return _declaration("ADD CONSTRAINT", snapshot, metadata, with_constraints(snapshot.protocol), reads=ALWAYS)
+            return declaration("ADD CONSTRAINT", snapshot, metadata, with_constraints(snapshot.protocol), reads=ALWAYS)
 
         return await self._declare(attempt) if constraints else self.version
 
@@ -86,7 +86,7 @@ class DeclarationMethods(WritableTable):
                 names = ", ".join(sorted(key.removeprefix(PREFIX) for key in held if key.startswith(PREFIX)))
                 raise InvalidInputError(f"table {self.path!r} has no constraint {name!r}: there are {names or 'none'}")
             rest = {key: value for key, value in held.items() if key not in found}
-            return _declaration("DROP CONSTRAINT", snapshot, replace(snapshot.metadata, configuration=rest))
+            return declaration("DROP CONSTRAINT", snapshot, replace(snapshot.metadata, configuration=rest))
 
         return await self._declare(attempt)
 
@@ -112,29 +112,9 @@ class DeclarationMethods(WritableTable):
             if wanted == held:
                 return None
             metadata = replace(snapshot.metadata, configuration=wanted)
-            return _declaration("SET TBLPROPERTIES", snapshot, metadata, _raised(snapshot, metadata))
+            return declaration("SET TBLPROPERTIES", snapshot, metadata, _raised(snapshot, metadata))
 
         return await self._declare(attempt)
-
-    async def _declare(self, attempt: Callable[[Snapshot], Awaitable[Proposal | None]]) -> int:
-        """Commit what `attempt` makes of the newest version, and make it again where others changed that."""
-        head = self._head
-        self._check_writable()
-        async with head.lock:
-            for _ in range(MAX_PLANS):
-                snapshot = await head.refresh()
-                self._check_writable()
-                proposal = await attempt(snapshot)
-                if proposal is None:
-                    return snapshot.version
-                try:
-                    return (await head.commit(snapshot, proposal)).snapshot.version
-                except CommitConflictError:
-                    continue
-        raise CommitConflictError(
-            f"table {self.path!r} was changed by others during each of {MAX_PLANS} plans; try again when fewer write",
-            key=self.path,
-        )
 
     async def _hold_stored(self, snapshot: Snapshot, checks: list[Check]) -> None:
         """Hold the stored rows to the checks, of those files that may break one."""
@@ -168,14 +148,3 @@ def _raised(snapshot: Snapshot, metadata: Metadata) -> Protocol:
         features = ("changeDataFeed",) if wanted.min_writer_version >= 4 else ()
         return replace(protocol, writer_features=tuple(dict.fromkeys((*protocol.writer_features, *features))))
     return replace(protocol, min_writer_version=max(protocol.min_writer_version, wanted.min_writer_version))
-
-
-def _declaration(
-    operation: str, snapshot: Snapshot, metadata: Metadata, protocol: Protocol | None = None, **details: Any
-) -> Proposal:
-    """Return the commit that changes the metadata, and the protocol where it must."""
-    raised = protocol if protocol is not None else snapshot.protocol
-    check_writable(raised, metadata, snapshot.schema, snapshot.path)
-    check_read_by(raised, metadata, snapshot.path)
-    first = (raised,) if raised != snapshot.protocol else ()
-    return Proposal(operation, metadata=metadata, first_actions=first, **details)

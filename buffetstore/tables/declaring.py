@@ -1,0 +1,64 @@
+"""Commits that change what a table says about itself, planned anew where others came first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from buffetstore.errors import CommitConflictError
+from buffetstore.tables.conflicts import Proposal
+from buffetstore.tables.features import check_writable
+from buffetstore.tables.readers import check_read_by
+from buffetstore.tables.writable import MAX_PLANS, WritableTable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from buffetstore.tables.actions import Metadata, Protocol
+    from buffetstore.tables.snapshot import Snapshot
+
+
+class DeclaringTable(WritableTable):
+    """A table whose metadata can be changed."""
+
+    async def _declare(
+        self,
+        attempt: Callable[[Snapshot], Awaitable[Proposal | None]],
+        *,
+        removes: bool = False,
+        after_last_conflict: Callable[[], Awaitable[None]] | None = None,
+    ) -> int:
+        """Commit what `attempt` makes of the newest version, and make it again where others changed that.
+
+        Files of a plan that lost are kept for the next where `after_last_conflict` deletes them in the end.
+        """
+        head = self._head
+        self._check_writable(removes=removes)
+        async with head.lock:
+            for _ in range(MAX_PLANS):
+                snapshot = await head.refresh()
+                self._check_writable(removes=removes)
+                proposal = await attempt(snapshot)
+                if proposal is None:
+                    return snapshot.version
+                try:
+                    committed = await head.commit(snapshot, proposal, keep_on_conflict=after_last_conflict is not None)
+                except CommitConflictError:
+                    continue
+                return committed.snapshot.version
+            if after_last_conflict is not None:
+                await after_last_conflict()
+        raise CommitConflictError(
+            f"table {self.path!r} was changed by others during each of {MAX_PLANS} plans; try again when fewer write",
+            key=self.path,
+        )
+
+
+def declaration(
+    operation: str, snapshot: Snapshot, metadata: Metadata, protocol: Protocol | None = None, **details: Any
+) -> Proposal:
+    """Return the commit that changes the metadata, and the protocol where it must."""
+    raised = protocol if protocol is not None else snapshot.protocol
+    check_writable(raised, metadata, snapshot.schema, snapshot.path)
+    check_read_by(raised, metadata, snapshot.path)
+    first = (raised,) if raised != snapshot.protocol else ()
+    return Proposal(operation, metadata=metadata, first_actions=first, **details)
