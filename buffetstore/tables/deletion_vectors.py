@@ -72,7 +72,7 @@ async def read_positions(store: ObjectStore, path: str, vector: DeletionVector, 
         if vector.storage == "i":
             data: bytes | memoryview = _unquoted(vector.place)
         else:
-            data = await _stored(store, _key(path, vector, where), vector)
+            data = await _stored(store, vector_key(path, vector, where), vector)
         found = _positions(memoryview(data))
     except (ValueError, struct.error, IndexError, AssertionError) as error:
         raise CorruptFileError(f"{where} cannot be read: {error}", key=join(path, file)) from error
@@ -83,7 +83,14 @@ async def read_positions(store: ObjectStore, path: str, vector: DeletionVector, 
     return found
 
 
-def _key(path: str, vector: DeletionVector, where: str) -> str:
+def vector_key(path: str, vector: DeletionVector, where: str) -> str:
+    """Return the key of the file that holds a stored vector.
+
+    Raises
+    ------
+    UnsupportedFeatureError
+        It is outside of the table.
+    """
     if vector.storage != "u":
         raise UnsupportedFeatureError(f"{where} is outside of the table, at {vector.place!r}: it is not read", key=path)
     prefix, name = vector.place[:-_UUID_CHARACTERS], vector.place[-_UUID_CHARACTERS:]

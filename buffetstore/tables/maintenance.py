@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
+from buffetstore.errors import UnsupportedOperationError
 from buffetstore.monitoring.events import observed
 from buffetstore.tables.operations.bins import Coarsening
 from buffetstore.tables.operations.compact import MEMORY_BYTES, TARGET_BYTES, Compaction, CompactResult, compact
+from buffetstore.tables.operations.repair import RepairResult, repair
+from buffetstore.tables.operations.vacuum import VacuumResult, vacuum
+from buffetstore.tables.operations.verify import VerifyReport, verify
 from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     import pyarrow as pa
 
     from buffetstore.expressions import Expression
+    from buffetstore.formats.parquet import ParquetFormatter
+    from buffetstore.tables.head import Head
+    from buffetstore.tables.snapshot import Snapshot
 
 _COARSENING = Coarsening()
+# Tables that this process has opened at a version: vacuum keeps what they refer to as long as they are in use.
+_PINNED: WeakSet[MaintenanceMethods] = WeakSet()
 
 
 class MaintenanceMethods(WritableTable):
     """Maintenance of a table. All of it may run beside other writers, and be run again after it was interrupted."""
+
+    def __init__(self, head: Head, formatter: ParquetFormatter, *, pinned: bool) -> None:
+        super().__init__(head, formatter, pinned=pinned)
+        if pinned:
+            _PINNED.add(self)
 
     async def compact(
         self,
@@ -75,3 +91,100 @@ class MaintenanceMethods(WritableTable):
                 "bytes_out": done.bytes_added,
             }
             return done
+
+    async def vacuum(
+        self,
+        *,
+        retention: timedelta | None = None,
+        dry_run: bool = False,
+        allow_short_retention: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VacuumResult:
+        """Delete the files that no version within retention refers to. What is kept: `tables.operations.vacuum`.
+
+        Parameters
+        ----------
+        retention:
+            By default the table's `delta.deletedFileRetentionDuration`, or seven days. Versions that were the newest
+            within it can be read afterwards.
+        dry_run:
+            Delete nothing, and tell what would be.
+        allow_short_retention:
+            Take a retention below the table's own. Only for a table that nobody else uses meanwhile: files of writes
+            that are not committed yet look like those that failed writes left.
+        progress:
+            Told how many files were deleted, and how many are to be.
+
+        Raises
+        ------
+        InvalidInputError
+            The retention is shorter than the table's own.
+        UnsupportedOperationError
+            The table was opened at a version.
+        UnsupportedFeatureError
+            The table uses what may refer to files in a way that is not known.
+        """
+        self._check_not_pinned()
+        with observed(self._head.committer.hook, "table.vacuum", self.path) as counts:
+            done = await vacuum(
+                self._head,
+                retention,
+                allow_short=allow_short_retention,
+                dry_run=dry_run,
+                pinned=self._pinned_snapshots,
+                progress=progress,
+            )
+            counts |= {"files": 0 if dry_run else done.files, "bytes": 0 if dry_run else done.bytes}
+            return done
+
+    async def verify(self, *, deep: bool = False, progress: Callable[[int, int], None] | None = None) -> VerifyReport:
+        """Compare the table with its log: one listing, and no request for each file unless `deep`.
+
+        Parameters
+        ----------
+        deep:
+            Read every file too: that it can be decoded, has the rows that the log tells, and none outside of the bounds
+            by which questions are answered.
+        progress:
+            With `deep`, told the bytes of files that were read, and of all.
+        """
+        with observed(self._head.committer.hook, "table.verify", self.path) as counts:
+            report = await verify(self._head, self._formatter, deep=deep, progress=progress, pinned=self._pinned)
+            counts |= {"files": report.files, "bytes": report.bytes, "ok": int(report.ok)}
+            return report
+
+    async def repair(self, *, dry_run: bool = True, deep: bool = False) -> RepairResult:
+        """Mend what can be mended without guessing, and tell the rest.
+
+        Data files that are gone are taken out of the table, so that what is left can be read again: their rows are
+        lost, so look for a backup first. A damaged `_last_checkpoint` is written anew.
+
+        Parameters
+        ----------
+        dry_run:
+            Change nothing, and tell what would be done.
+        deep:
+            Read every file too, to tell those that cannot be mended.
+
+        Raises
+        ------
+        UnsupportedOperationError
+            The table was opened at a version, or is append-only.
+        """
+        self._check_writable(removes=not dry_run)
+        with observed(self._head.committer.hook, "table.repair", self.path) as counts:
+            report = await verify(self._head, self._formatter, deep=deep, progress=None, pinned=False)
+            done = await repair(self._head, report, dry_run=dry_run)
+            counts |= {"files": 0 if dry_run else len(done.removed)}
+            return done
+
+    def _pinned_snapshots(self) -> list[Snapshot]:
+        mine = (self.store.url, self.path)
+        return [each.snapshot for each in _PINNED if (each.store.url, each.path) == mine]
+
+    def _check_not_pinned(self) -> None:
+        if self._pinned:
+            raise UnsupportedOperationError(
+                f"table {self.path!r} was opened at version {self.version}, for reading; open it without a version",
+                key=self.path,
+            )

@@ -14,19 +14,13 @@ from buffetstore.errors import CorruptFileError, InvalidInputError, InvalidQuery
 from buffetstore.expressions import Comparison
 from buffetstore.objects import LocalStore, MemoryStore
 from buffetstore.objects.helpers import list_all
-from buffetstore.tables import DataPart
-from buffetstore.tables import DeltaTable as PlainTable
-from buffetstore.tables.maintenance import MaintenanceMethods
+from buffetstore.tables import DataPart, DeltaTable
 from buffetstore.tables.operations import compact as module
 from buffetstore.tables.operations.bins import Coarsening, bucket_directory, row_width
 from buffetstore.tables.row_checksum import row_checksum
 from buffetstore.testing import CountingStore
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.string())])
-
-
-class DeltaTable(MaintenanceMethods, PlainTable):
-    pass
 
 
 def rows(*keys: int, v: str = "a") -> pa.Table:
