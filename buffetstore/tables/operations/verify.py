@@ -89,8 +89,8 @@ class VerifyReport:
 
     def orphan_ages(self, now: datetime) -> dict[str, timedelta]:
         """Return how old each orphan is."""
-        paths, stamps = (self.orphans[name].to_pylist() for name in ("path", "last_modified"))
-        return {path: now - modified for path, modified in zip(paths, stamps, strict=True)}
+        ages = pc.subtract(pa.scalar(now, FILES.field("last_modified").type), self.orphans["last_modified"])
+        return dict(zip(self.orphans["path"].to_pylist(), ages.to_pylist(), strict=True))
 
     def _faults(self) -> Iterator[str]:
         missing: dict[Any, Any] = dict.fromkeys(self.missing, "")
