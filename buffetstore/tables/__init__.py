@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from buffetstore.tables.actions import AddFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn
+from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.files import DataPart, Layout
+from buffetstore.tables.history import CommitRecord
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import Fetch, read_file, read_tables
-from buffetstore.tables.results import CommitResult, DeleteResult, UpsertResult
+from buffetstore.tables.results import CommitResult, DeleteResult, RestoreResult, UpsertResult
 from buffetstore.tables.snapshot import Snapshot
 from buffetstore.tables.table import DeltaTable
 
 __all__ = [
     "AddFile",
+    "Change",
     "CommitInfo",
+    "CommitRecord",
     "CommitResult",
+    "Cursor",
     "DataPart",
     "DeleteResult",
     "DeltaTable",
@@ -22,6 +27,7 @@ __all__ = [
     "Metadata",
     "Protocol",
     "RemoveFile",
+    "RestoreResult",
     "Snapshot",
     "Txn",
     "UpsertResult",

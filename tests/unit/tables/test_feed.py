@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
+import struct
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from random import Random
 
 import pyarrow as pa
@@ -23,6 +26,7 @@ from buffetstore.errors import (
     UnsupportedOperationError,
 )
 from buffetstore.expressions import And, Comparison
+from buffetstore.formats import ParquetFormatter
 from buffetstore.objects import LocalStore, MemoryStore
 from buffetstore.objects.helpers import list_all
 from buffetstore.objects.wrappers.retry import RetryStore
@@ -30,16 +34,14 @@ from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.tables import DataPart, DeltaTable
 from buffetstore.tables import feed as feeding
 from buffetstore.tables.actions import Metadata, Protocol, write_actions
-from buffetstore.tables.feed import Change, Cursor, FeedMethods
+from buffetstore.tables.deletion_vectors import _B85, _Z85
+from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.log import commit_key
 from buffetstore.tables.schema import schema_to_json
 from buffetstore.testing import CountingStore, FaultyStore, random_faults
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.int64()), ("p", pa.string())])
 FEED = {"delta.enableChangeDataFeed": "true"}
-
-
-Table = DeltaTable if issubclass(DeltaTable, FeedMethods) else type("Table", (FeedMethods, DeltaTable), {})
 
 
 def rows(*keys: int, v: int = 0, p: str = "x y") -> pa.Table:
@@ -76,7 +78,7 @@ async def come(condition) -> None:
 
 @pytest.fixture
 async def table(store):
-    return await Table.create(store, "t", SCHEMA, configuration=FEED)
+    return await DeltaTable.create(store, "t", SCHEMA, configuration=FEED)
 
 
 async def test_each_operation_tells_its_rows(table) -> None:
@@ -130,7 +132,7 @@ async def test_ranges(table, store) -> None:
         assert [each.version for each in await feed(table, since, until=until)] == list(
             range(max(1, after + 1), last + 1)
         )
-    past = await Table.open(store, "t", version=2)
+    past = await DeltaTable.open(store, "t", version=2)
     assert [each.version for each in await feed(past)] == [1, 2]
     for arguments, options in [((9,), {}), ((), {"until": 9}), ((Cursor(9, 1),), {})]:
         with pytest.raises(TableVersionNotFoundError, match="no version 9: the latest is 4"):
@@ -207,10 +209,88 @@ async def commit(store, version: int, *actions: dict) -> None:
     await store.put(commit_key("t", version), "\n".join(map(json.dumps, actions)).encode())
 
 
+def vector(*positions: int) -> dict:
+    """A deletion vector that stands in the log, by the format's specification."""
+    head = struct.pack("<iqIIIHHI", 1681511377, 1, 0, 12346, 1, 0, len(positions) - 1, 0)
+    data = head + struct.pack(f"<{len(positions)}H", *positions)
+    text = base64.b85encode(data + bytes(-len(data) % 4)).translate(bytes.maketrans(_B85, _Z85)).decode()
+    size = {"sizeInBytes": len(data), "cardinality": len(positions)}
+    return {"deletionVector": {"storageType": "i", "pathOrInlineDv": text, **size}}
+
+
+@pytest.mark.parametrize("since", [None, 2])
+async def test_rows_that_deletion_vectors_take_and_give_back(store, since) -> None:
+    writer = await DeltaTable.create(store, "t", SCHEMA)
+    result = await writer.append(rows(*range(8)))
+    (add,) = [each.to_json()["add"] for each in result.files]
+    features = ("deletionVectors",)
+    await commit(store, 2, Protocol(3, 7, features, features).to_json())
+    states = [{}, vector(1, 2), vector(1, 2), vector(2, 5), {}, vector(0, 7)]
+    for version, (before, after) in enumerate(pairwise(states), 3):
+        removed = {"path": add["path"], "dataChange": True, "partitionValues": {}, "size": add["size"], **before}
+        await commit(store, version, {"remove": removed}, {"add": {**add, **after}})
+    await commit(store, 8, {"remove": {"path": add["path"], "dataChange": True, **states[-1]}})
+    table = await DeltaTable.open(store, "t")
+    if since is not None:  # then what the entries themselves say must do
+        await store.delete([commit_key("t", version) for version in range(3)])
+    expected = {
+        1: [("insert", key) for key in range(8)],
+        3: [("delete", 1), ("delete", 2)],
+        5: [("delete", 5), ("insert", 1)],
+        6: [("insert", 2), ("insert", 5)],
+        7: [("delete", 0), ("delete", 7)],
+        8: [("delete", key) for key in range(1, 7)],
+    }
+    assert told(await feed(table, since, columns=["k"])) == [
+        (version, *change) for version, changes in expected.items() if version > (since or 0) for change in changes
+    ]
+    one = Comparison("k", "==", 1)
+    assert told(await feed(table, 2, columns=["v"], predicate=one, until=5)) == [(3, "delete", 0), (5, "insert", 0)]
+
+
+async def test_mapped_columns_and_partitions(store) -> None:
+    def column(name: str, kind: str, identifier: int) -> dict:
+        held = {"delta.columnMapping.id": identifier, "delta.columnMapping.physicalName": f"c{identifier}"}
+        return {"name": name, "type": kind, "nullable": True, "metadata": held}
+
+    def described(*names: str) -> dict:
+        fields = [column(names[0], "long", 1), column(names[1], "string", 2)]
+        schema = json.dumps({"type": "struct", "fields": fields})
+        return Metadata("id", schema, (names[1],), {"delta.columnMapping.mode": "name"}).to_json()
+
+    async def file(name: str, **columns: list) -> dict:
+        data = ParquetFormatter().encode(pa.table(columns)).data
+        await store.put(f"t/{name}", bytes(data))
+        return {"path": name, "size": len(data), "partitionValues": {"c2": "a b"}, "dataChange": True}
+
+    add = {"modificationTime": 0, **await file("f", c1=[1, 2])}
+    cdc = await file("_change_data/c", c1=[1], _change_type=["delete"])
+    await commit(store, 0, Protocol(2, 5).to_json(), described("old", "place"), {"add": add})
+    await commit(store, 1, described("n", "part"))
+    await commit(store, 2, {"cdc": cdc}, {"remove": {"path": "f", "dataChange": True}})
+    assert told(await feed(await DeltaTable.open(store, "t"))) == [
+        (0, "insert", 1, "a b"),
+        (0, "insert", 2, "a b"),
+        (2, "delete", 1, "a b"),
+    ]
+
+
+async def test_a_partitioned_file_of_which_only_its_name_is_known(store) -> None:
+    table = await DeltaTable.create(store, "t", SCHEMA, partition_by=["p"])
+    result = await table.append(rows(1, p="a"))
+    await table.append(rows(2, p="b"))
+    await commit(store, 3, {"remove": {"path": result.files[0].path, "dataChange": True}})
+    again = await DeltaTable.open(store, "t")
+    assert told(await feed(again, 2)) == [(3, "delete", 1, 0, "a")]
+    await store.delete([commit_key("t", version) for version in range(3)])
+    with pytest.raises(CorruptLogError, match=r"version 3 of table 't' removes .* without its partition values"):
+        await feed(again, 2)
+
+
 async def test_an_entry_without_commit_info_has_the_time_of_its_object(table, store) -> None:
     result = await table.append(rows(1))
     await commit(store, 1, result.files[0].to_json())
-    (change,) = await feed(await Table.open(store, "t"))
+    (change,) = await feed(await DeltaTable.open(store, "t"))
     metas = {meta.key: meta.last_modified for meta in await list_all(store, "t/_delta_log/")}
     assert change.timestamp == metas[commit_key("t", 1)]
 
@@ -221,30 +301,30 @@ async def test_rows_have_the_schema_of_now(table, store) -> None:
     await table.append(pa.table({"k": [2], "w": [7]}))
     found = await feed(table, columns=["k", "w"])
     assert told(found) == [(1, "insert", 1, None), (3, "insert", 2, 7)]
-    past = await Table.open(store, "t", version=1)
+    past = await DeltaTable.open(store, "t", version=1)
     assert (await feed(past))[0].rows.schema.names[:3] == ["k", "v", "p"]
 
 
 async def test_another_type_is_refused_by_name(store) -> None:
-    table = await Table.create(store, "t", pa.schema([("k", pa.int64()), ("v", pa.string())]))
+    table = await DeltaTable.create(store, "t", pa.schema([("k", pa.int64()), ("v", pa.string())]))
     await table.append(pa.table({"k": [1], "v": ["a"]}))
     other = replace(table.metadata, schema_string=schema_to_json(pa.schema([("k", pa.int64()), ("v", pa.int64())])))
     await commit(store, 2, other.to_json(), {"remove": {"path": table.files()["path"][0].as_py(), "dataChange": True}})
-    again = await Table.open(store, "t")
+    again = await DeltaTable.open(store, "t")
     await again.append(pa.table({"k": [1], "v": [2]}))
     for since in (None, 0, 1):
         with pytest.raises(UnsupportedOperationError, match=r"'v' of table 't' was string at version . and is int64"):
             await feed(again, since)
     assert told(await feed(again, 2)) == [(3, "insert", 1, 2)]
     assert told(await feed(again, columns=["k"])) == [(1, "insert", 1), (2, "delete", 1), (3, "insert", 1)]
-    assert told(await feed(await Table.open(store, "t", version=1))) == [(1, "insert", 1, "a")]
+    assert told(await feed(await DeltaTable.open(store, "t", version=1))) == [(1, "insert", 1, "a")]
 
 
 async def test_columns_with_the_names_of_the_feed(store) -> None:
     schema = pa.schema([("k", pa.int64()), ("_change_type", pa.string())])
     with pytest.raises(InvalidInputError, match="'_change_type'"):
-        await Table.create(store, "t", schema, configuration=FEED)
-    plain = await Table.create(store, "t", schema)
+        await DeltaTable.create(store, "t", schema, configuration=FEED)
+    plain = await DeltaTable.create(store, "t", schema)
     with pytest.raises(UnsupportedOperationError, match="'_change_type'"):
         await feed(plain)
 
@@ -264,7 +344,7 @@ async def test_a_cleaned_log_is_said(table, store) -> None:
         await table.append(rows(key))
     await table.checkpoint()
     await store.delete([commit_key("t", version) for version in range(3)])
-    again = await Table.open(store, "t")
+    again = await DeltaTable.open(store, "t")
     for since in (None, 0, 1):
         with pytest.raises(TableVersionNotFoundError, match="cleaned up, the oldest that is left is of version 3"):
             await feed(again, since)
@@ -280,7 +360,7 @@ async def test_files_outside_of_the_table_and_unknown_features_are_refused(table
     with pytest.raises(UnsupportedFeatureError, match=r"version 2 .* absolute path"):
         await feed(table)
     protocol = Protocol(3, 7, ("catalogOwned",), ("catalogOwned",))
-    tailing = (await Table.open(store, "t", version=1)).snapshot
+    tailing = (await DeltaTable.open(store, "t", version=1)).snapshot
     with pytest.raises(UnsupportedFeatureError, match="catalogOwned"):
         feeding._followed(tailing, feeding_entry(protocol), feeding._Asked(None, None, None, None, None, True, (0, 0)))
 
@@ -292,11 +372,11 @@ def feeding_entry(protocol: Protocol):
 
 
 async def test_requests(store) -> None:
-    table = await Table.create(store, "t", SCHEMA, configuration=FEED)
+    table = await DeltaTable.create(store, "t", SCHEMA, configuration=FEED)
     for key in range(3):
         await table.append(rows(key))
     counting = CountingStore(store)
-    again = await Table.open(counting, "t")
+    again = await DeltaTable.open(counting, "t")
     counting.reset()
     await feed(again, 3)
     assert dict(counting.requests) == {"get": 1}  # is there news?
@@ -319,8 +399,8 @@ async def test_following_what_comes(store) -> None:
         waits.append(seconds)
         await asyncio.sleep(0)
 
-    writer = await Table.create(store, "t", SCHEMA, configuration=FEED)
-    reader = await Table.open(counting := CountingStore(store), "t")
+    writer = await DeltaTable.create(store, "t", SCHEMA, configuration=FEED)
+    reader = await DeltaTable.open(counting := CountingStore(store), "t")
     reader._head.committer = replace(reader._head.committer, sleep=sleep)
     seen = []
 
@@ -373,7 +453,7 @@ async def test_a_follower_that_slept_finds_out_what_was_cleaned(table, store) ->
             await store.delete([commit_key("t", version) for version in (1, 2)])
         await asyncio.sleep(0)
 
-    other = await Table.open(store, "t")
+    other = await DeltaTable.open(store, "t")
     table._head.committer = replace(table._head.committer, sleep=sleep, now=lambda: now[0])
     with pytest.raises(CorruptLogError, match="gap: entry 1"):
         await feed(table, tail=True)
@@ -386,11 +466,11 @@ async def test_a_follower_that_slept_finds_out_what_was_cleaned(table, store) ->
 @pytest.mark.parametrize("seed", range(4))
 async def test_left_anywhere_and_resumed_each_row_comes_once(store, seed) -> None:
     random = Random(seed)
-    table = await Table.create(store, "t", SCHEMA, configuration=FEED, partition_by=["p"])
+    table = await DeltaTable.create(store, "t", SCHEMA, configuration=FEED, partition_by=["p"])
     await play(random, table, steps=8)
     whole = told(await feed(table))
     faulty = FaultyStore(store, source=random_faults(random, 0.1))
-    shaky = await Table.open(RetryStore(faulty, RetryPolicy(attempts=40, sleep=instantly)), "t")
+    shaky = await DeltaTable.open(RetryStore(faulty, RetryPolicy(attempts=40, sleep=instantly)), "t")
     cursor: Cursor | None = None
     found: list[Change] = []
 
@@ -441,13 +521,13 @@ async def test_the_changes_make_the_table(seed, enabled) -> None:
     store = RetryStore(
         FaultyStore(inner, source=random_faults(random, 0.15)), RetryPolicy(attempts=40, sleep=instantly)
     )
-    table = await Table.create(
+    table = await DeltaTable.create(
         store, "t", SCHEMA, configuration=FEED if enabled else {}, partition_by=["p"][seed % 2 :]
     )
     table._head.committer = replace(table._head.committer, sleep=instantly)
     await play(random, table, steps=12)
     held: list[tuple] = []
-    changes = await feed(await Table.open(inner, "t"))
+    changes = await feed(await DeltaTable.open(inner, "t"))
     for version in range(table.version + 1):
         for change in (each for each in changes if each.version == version):
             for row in change.rows.to_pylist():
@@ -456,7 +536,7 @@ async def test_the_changes_make_the_table(seed, enabled) -> None:
                     held.remove(values)
                 else:
                     held.append(values)
-        past = await Table.open(inner, "t", version=version)
+        past = await DeltaTable.open(inner, "t", version=version)
         assert sorted(held) == sorted(tuple(row.values()) for row in (await past.to_arrow()).to_pylist())
 
 
@@ -475,11 +555,11 @@ async def test_deltalake_and_we_tell_the_same_of_both(tmp_path, seed) -> None:
     folder = str(tmp_path / "t")
     partitions = ["p"] if seed % 2 else []
     if seed < 3:
-        table = await Table.create(LocalStore(tmp_path), "t", SCHEMA, configuration=FEED, partition_by=partitions)
+        table = await DeltaTable.create(LocalStore(tmp_path), "t", SCHEMA, configuration=FEED, partition_by=partitions)
     else:
         schema = deltalake.Schema.from_arrow(SCHEMA)
         deltalake.DeltaTable.create(folder, schema, configuration=FEED, partition_by=partitions)
-        table = await Table.open(LocalStore(tmp_path), "t")
+        table = await DeltaTable.open(LocalStore(tmp_path), "t")
     for step in range(12):
         await table.refresh()
         if random.random() < 0.5:
@@ -526,7 +606,7 @@ async def test_files_are_made_where_they_are_needed_only(table, store) -> None:
     assert await list_all(store, "t/_change_data/") == []
     await table.delete(Comparison("k", "==", 1))
     assert len(await list_all(store, "t/_change_data/")) == 1
-    plain = await Table.create(store, "plain", SCHEMA)
+    plain = await DeltaTable.create(store, "plain", SCHEMA)
     await plain.append(rows(1, 2))
     await plain.delete(Comparison("k", "==", 1))
     assert await list_all(store, "plain/_change_data/") == []
@@ -534,10 +614,10 @@ async def test_files_are_made_where_they_are_needed_only(table, store) -> None:
 
 async def test_the_protocol_is_the_lowest_that_serves(table, store) -> None:
     assert table.snapshot.protocol == Protocol(1, 4)
-    assert (await Table.create(store, "plain", SCHEMA)).snapshot.protocol == Protocol(1, 2)
+    assert (await DeltaTable.create(store, "plain", SCHEMA)).snapshot.protocol == Protocol(1, 2)
     body = [Protocol(1, 7, (), ("changeDataFeed",)), Metadata("id", schema_to_json(SCHEMA), configuration=FEED)]
     await store.put(commit_key("seven", 0), write_actions(body))
-    seven = await Table.open(store, "seven")
+    seven = await DeltaTable.open(store, "seven")
     await seven.append(rows(1, 2))
     await seven.delete(Comparison("k", "==", 1))
     assert len(await list_all(store, "seven/_change_data/")) == 1
@@ -545,7 +625,7 @@ async def test_the_protocol_is_the_lowest_that_serves(table, store) -> None:
 
 async def test_a_lost_commit_leaves_no_change_files(table, store) -> None:
     await table.append(rows(1, 2))
-    other = await Table.open(store, "t")
+    other = await DeltaTable.open(store, "t")
     await other.upsert(rows(2, v=1), key=["k"])
     await table.upsert(rows(2, v=2), key=["k"])  # planned on the version before, then anew
     told_of = {
