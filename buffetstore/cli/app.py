@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from buffetstore.cli import catalog, delete, demo, doctor, emulate, ingest, query, transfers, upkeep, versions
+from buffetstore.cli import catalog, changes, delete, demo, doctor, emulate, ingest, query, transfers, upkeep, versions
 from buffetstore.cli.common import report_error
 from buffetstore.errors import StorageError
 
@@ -37,7 +37,11 @@ app.command("delete")(delete.delete)
 app.command("doctor")(doctor.doctor)
 app.command("history", rich_help_panel=VERSIONS)(versions.history)
 app.command("restore", rich_help_panel=VERSIONS)(versions.restore)
+app.command("changes", rich_help_panel=VERSIONS)(changes.changes)
 app.command("compact", rich_help_panel=VERSIONS)(upkeep.compact)
+app.command("vacuum", rich_help_panel=VERSIONS)(upkeep.vacuum)
+app.command("verify", rich_help_panel=VERSIONS)(upkeep.verify)
+app.command("repair", rich_help_panel=VERSIONS)(upkeep.repair)
 app.add_typer(transfers.app, name="files")
 app.add_typer(emulate.app, name="emulate")
 

@@ -5,19 +5,24 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from buffetstore.storage import VersionedStorage
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from buffetstore.storage import DataFile
     from buffetstore.tables import DeltaTable
+    from buffetstore.tables.feed import Change, Cursor
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
+    from buffetstore.tables.operations.repair import RepairResult
+    from buffetstore.tables.operations.vacuum import VacuumResult
+    from buffetstore.tables.operations.verify import VerifyReport
     from buffetstore.tables.results import RestoreResult
 
 
@@ -62,3 +67,54 @@ class ManagedUpkeep(VersionedStorage):
         return await (await self._storage()).compact(
             data_type, filters=filters, date_range=date_range, target_bytes=target_bytes, progress=progress
         )
+
+    async def vacuum(
+        self,
+        data_type: str,
+        *,
+        retention: timedelta | None = None,
+        dry_run: bool = False,
+        allow_short_retention: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VacuumResult:
+        return await (await self._storage()).vacuum(
+            data_type,
+            retention=retention,
+            dry_run=dry_run,
+            allow_short_retention=allow_short_retention,
+            progress=progress,
+        )
+
+    async def verify(
+        self, data_type: str, *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        return await (await self._storage()).verify(data_type, deep=deep, progress=progress)
+
+    async def repair(self, data_type: str, *, dry_run: bool = True, deep: bool = False) -> RepairResult:
+        return await (await self._storage()).repair(data_type, dry_run=dry_run, deep=deep)
+
+    async def changes(
+        self,
+        data_type: str,
+        since: int | str | Cursor | None = None,
+        *,
+        until: int | None = None,
+        timestamp: datetime | None = None,
+        filters: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+        tail: bool = False,
+        poll_seconds: tuple[float, float] = (0.2, 5.0),
+    ) -> AsyncGenerator[Change, None]:
+        found = (await self._storage()).changes(
+            data_type,
+            since,
+            until=until,
+            timestamp=timestamp,
+            filters=filters,
+            columns=columns,
+            tail=tail,
+            poll_seconds=poll_seconds,
+        )
+        async with aclosing(found) as changes:
+            async for change in changes:
+                yield change

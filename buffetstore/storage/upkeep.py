@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +15,21 @@ from buffetstore.query import DataQuery, QueryOptimizer, bind
 from buffetstore.resilience.threads import in_thread
 from buffetstore.storage.layout import file_stem
 from buffetstore.storage.versioned import DataFile, VersionedStorage
+from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     import pyarrow as pa
 
     from buffetstore.schemas import SchemaManager
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
+    from buffetstore.tables.operations.repair import RepairResult
+    from buffetstore.tables.operations.vacuum import VacuumResult
+    from buffetstore.tables.operations.verify import VerifyReport
     from buffetstore.tables.results import RestoreResult
 
 
@@ -88,6 +93,71 @@ class TableUpkeep(VersionedStorage):
             )
             counts.update(files_written=done.files_added, files_removed=done.files_removed, rows=done.rows)
             return done
+
+    async def vacuum(
+        self,
+        data_type: str,
+        *,
+        retention: timedelta | None = None,
+        dry_run: bool = False,
+        allow_short_retention: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VacuumResult:
+        with observed(self._hook, "storage.vacuum", data_type) as counts:
+            table = await self.table(data_type)
+            done = await table.vacuum(
+                retention=retention, dry_run=dry_run, allow_short_retention=allow_short_retention, progress=progress
+            )
+            counts["files_deleted"] = 0 if dry_run else done.files
+            return done
+
+    async def verify(
+        self, data_type: str, *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        with observed(self._hook, "storage.verify", data_type) as counts:
+            report = await (await self.table(data_type)).verify(deep=deep, progress=progress)
+            counts.update(files=report.files, ok=int(report.ok))
+            return report
+
+    async def repair(self, data_type: str, *, dry_run: bool = True, deep: bool = False) -> RepairResult:
+        with observed(self._hook, "storage.repair", data_type) as counts:
+            done = await (await self.table(data_type)).repair(dry_run=dry_run, deep=deep)
+            counts["files_removed"] = 0 if dry_run else len(done.removed)
+            return done
+
+    async def changes(
+        self,
+        data_type: str,
+        since: int | str | Cursor | None = None,
+        *,
+        until: int | None = None,
+        timestamp: datetime | None = None,
+        filters: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+        tail: bool = False,
+        poll_seconds: tuple[float, float] = (0.2, 5.0),
+    ) -> AsyncGenerator[Change, None]:
+        plan = QueryOptimizer().optimize(DataQuery(data_type, filters, columns=columns))
+        with observed(self._hook, "storage.changes", data_type) as counts:
+            contract = self.schemas.contract(data_type)
+            table = await self.table(data_type)
+            bound = await in_thread(bind, plan, contract, (await table.refresh()).schema)
+            found = table.changes(
+                Cursor.parse(since) if isinstance(since, str) else since,
+                until=until,
+                timestamp=timestamp,
+                columns=columns,
+                predicate=None if filters is None else bound.predicate,
+                tail=tail,
+                poll_seconds=poll_seconds,
+            )
+            async with aclosing(found) as changes:
+                try:
+                    async for change in changes:
+                        counts["rows_read"] = counts.get("rows_read", 0) + change.rows.num_rows
+                        yield change
+                except GeneratorExit:  # the caller has seen enough: no failure
+                    return
 
 
 def _files(files: pa.Table, path: str, prefix: str, event_time: str) -> list[DataFile]:

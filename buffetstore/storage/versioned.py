@@ -13,12 +13,16 @@ from buffetstore.storage.base import DataStorage
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from datetime import datetime
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from datetime import datetime, timedelta
 
     from buffetstore.tables import DeltaTable
+    from buffetstore.tables.feed import Change, Cursor
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
+    from buffetstore.tables.operations.repair import RepairResult
+    from buffetstore.tables.operations.vacuum import VacuumResult
+    from buffetstore.tables.operations.verify import VerifyReport
     from buffetstore.tables.results import RestoreResult
 
 
@@ -129,4 +133,104 @@ class VersionedStorage(DataStorage):
             The size of the files to come.
         progress:
             Told the bytes that were replaced, and how many there are in all, as the work goes on.
+        """
+
+    @abstractmethod
+    async def vacuum(
+        self,
+        data_type: str,
+        *,
+        retention: timedelta | None = None,
+        dry_run: bool = False,
+        allow_short_retention: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> VacuumResult:
+        """Delete the files that no version within retention needs; older versions cannot be read afterwards.
+
+        Parameters
+        ----------
+        retention:
+            None is the table's own, seven days unless it says otherwise.
+        dry_run:
+            Delete nothing, and tell what would be.
+        allow_short_retention:
+            Take a retention below the table's own, while nobody else uses the table: files of writes that are not
+            committed yet look like those that failed writes left.
+        progress:
+            Told how many files were deleted, and how many are to be.
+
+        Raises
+        ------
+        InvalidInputError
+            The retention is shorter than the table's own.
+        """
+
+    @abstractmethod
+    async def verify(
+        self, data_type: str, *, deep: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> VerifyReport:
+        """Compare the table with its log: files that are missing, of another size, or referred to by nothing.
+
+        Parameters
+        ----------
+        deep:
+            Read every file too, and compare its rows with what the log tells of them.
+        progress:
+            With `deep`, told the bytes of files that were read, and of all.
+        """
+
+    @abstractmethod
+    async def repair(self, data_type: str, *, dry_run: bool = True, deep: bool = False) -> RepairResult:
+        """Mend what can be mended without guessing, and tell the rest; unless told otherwise, only tell.
+
+        Data files that are gone are taken out of the table, so that the rest can be read: look for a backup first.
+
+        Parameters
+        ----------
+        dry_run:
+            Change nothing, and tell what would be done.
+        deep:
+            Read every file too, to tell those that cannot be mended.
+        """
+
+    @abstractmethod
+    def changes(
+        self,
+        data_type: str,
+        since: int | str | Cursor | None = None,
+        *,
+        until: int | None = None,
+        timestamp: datetime | None = None,
+        filters: Mapping[str, Any] | None = None,
+        columns: Sequence[str] | None = None,
+        tail: bool = False,
+        poll_seconds: tuple[float, float] = (0.2, 5.0),
+    ) -> AsyncGenerator[Change, None]:
+        """Yield the stored rows that commits changed, commit after commit, at most those of one file at a time.
+
+        Close the iterator (`contextlib.aclosing`) where it is left early. Without a change feed in the table
+        (`delta.enableChangeDataFeed`) a rewritten file shows as its rows deleted and inserted.
+
+        Parameters
+        ----------
+        since:
+            Changes after this table version, or after the `cursor` of the last change that was dealt with (as it is,
+            or as text); None is from the first.
+        until:
+            The last version; None is the latest one.
+        timestamp:
+            Changes after this moment, instead of `since`.
+        filters, columns:
+            Only such rows, and only these columns of them.
+        tail:
+            Go on with new commits as they are made.
+        poll_seconds:
+            How long to wait for new commits: at first, and at most, doubling while there are none.
+
+        Raises
+        ------
+        TableVersionNotFoundError
+            The log does not have the changes after `since` any more.
+        NotFoundError
+            A file with changes has been vacuumed; the version and the path are named.
         """

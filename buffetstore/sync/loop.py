@@ -13,7 +13,7 @@ from buffetstore.errors import UnsupportedOperationError
 from buffetstore.resilience.loops import new_event_loop
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncIterator, Coroutine, Iterator
 
 T = TypeVar("T")
 
@@ -145,3 +145,23 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 LOOP = LoopThread()
 """The process's own; nothing runs until somebody opens a manager."""
+
+
+def blocking(items: AsyncIterator[T]) -> Iterator[T]:
+    """Take from an async iterator, one item at a time; closing this one closes that."""
+
+    async def step() -> tuple[T] | None:
+        async for item in items:
+            return (item,)
+        return None
+
+    async def end() -> None:
+        aclose = getattr(items, "aclose", None)
+        if aclose is not None:
+            await aclose()
+
+    try:
+        while (found := LOOP.run(step())) is not None:
+            yield found[0]
+    finally:
+        LOOP.run(end())

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from buffetstore import manager as awaited
 from buffetstore.schemas import ValidationLevel
-from buffetstore.sync.loop import LOOP
+from buffetstore.sync.loop import LOOP, blocking
 from buffetstore.sync.upkeep import BlockingUpkeep
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from types import TracebackType
 
     import pyarrow as pa
@@ -87,7 +87,7 @@ class StorageManager(BlockingUpkeep):
         return LOOP.run(self._awaited.retrieve_data(query))
 
     def scan(self, query: DataQuery | QueryPlan) -> Iterator[pa.RecordBatch]:
-        return _blocking(LOOP.run(_scanning(self._awaited, query)))
+        return blocking(self._awaited.scan(query))
 
     def delete_data(
         self,
@@ -177,25 +177,3 @@ def open(where: str | Config, **options: Any) -> StorageManager:  # noqa: A001 -
 
 async def _entered(manager: awaited.StorageManager) -> awaited.StorageManager:
     return await manager
-
-
-async def _scanning(manager: awaited.StorageManager, query: DataQuery | QueryPlan) -> AsyncIterator[pa.RecordBatch]:
-    return manager.scan(query)
-
-
-def _blocking(batches: AsyncIterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Take from an async iterator, one batch at a time; closing this one closes that."""
-
-    async def step() -> pa.RecordBatch | None:
-        return await anext(batches, None)
-
-    async def end() -> None:
-        aclose = getattr(batches, "aclose", None)
-        if aclose is not None:
-            await aclose()
-
-    try:
-        while (batch := LOOP.run(step())) is not None:
-            yield batch
-    finally:
-        LOOP.run(end())

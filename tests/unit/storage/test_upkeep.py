@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -122,12 +124,94 @@ async def test_compacting_what_is_chosen(lake: LakeStorage) -> None:
         await lake.compact("market_data", filters={"symbl": "AAPL"})
 
 
+async def test_vacuum_keeps_what_retention_needs(store: MemoryStore, lake: LakeStorage, told: list[Operation]) -> None:
+    await lake.store_data("market_data", bars())
+    await lake.compact("market_data")
+    assert (await lake.vacuum("market_data")).files == 0
+    with pytest.raises(InvalidInputError, match="allow_short_retention"):
+        await lake.vacuum("market_data", retention=timedelta(0))
+    before = len(await list_all(store))
+    would = await lake.vacuum("market_data", retention=timedelta(0), allow_short_retention=True, dry_run=True)
+    assert (would.files, len(await list_all(store))) == (5, before)
+    steps: list[tuple[int, int]] = []
+    done = await lake.vacuum(
+        "market_data",
+        retention=timedelta(0),
+        allow_short_retention=True,
+        progress=lambda *step: steps.append(step),
+    )
+    assert (done.files, len(await list_all(store))) == (5, before - 5)
+    assert steps[-1] == (5, 5)
+    assert await stored_keys(lake) == keys(bars())
+    assert [each.counts["files_deleted"] for each in told if each.name == "storage.vacuum" and not each.error] == [
+        0,
+        0,
+        5,
+    ]
+
+
+async def test_verify_and_repair(store: MemoryStore, lake: LakeStorage) -> None:
+    stored = await lake.store_data("market_data", bars())
+    assert (await lake.verify("market_data", deep=True)).ok
+    await store.delete([stored.file_paths[0]])
+    report = await lake.verify("market_data")
+    assert not report.ok
+    assert [f"raw/market_data/{path}" for path in report.missing] == [stored.file_paths[0]]
+    looked = await lake.repair("market_data")
+    assert (looked.dry_run, looked.removed) == (True, report.missing)
+    mended = await lake.repair("market_data", dry_run=False)
+    assert (mended.removed, mended.version) == (report.missing, 2)
+    assert (await lake.verify("market_data")).ok
+    assert await stored_keys(lake) == keys(bars(days=range(2, 6)))
+
+
+async def test_following_what_changes(lake: LakeStorage, told: list[Operation]) -> None:
+    await lake.store_data("market_data", [bar("AAPL", 1)])
+    await lake.store_data("market_data", [bar("MSFT", 1)])
+    found = [change async for change in lake.changes("market_data", columns=["symbol"])]
+    assert [(change.version, change.rows["symbol"].to_pylist()) for change in found] == [(1, ["AAPL"]), (2, ["MSFT"])]
+    for since in (1, found[0].cursor, str(found[0].cursor)):
+        later = [change async for change in lake.changes("market_data", since)]
+        assert [change.version for change in later] == [2]
+    chosen = [change async for change in lake.changes("market_data", filters={"symbol": "MSFT"})]
+    assert [change.version for change in chosen] == [2]
+    assert [change.version async for change in lake.changes("market_data", until=1)] == [1]
+    async with aclosing(lake.changes("market_data", tail=True, poll_seconds=(0, 0))) as changes:
+        assert (await anext(changes)).version == 1
+        assert (await anext(changes)).version == 2
+        waiting = asyncio.ensure_future(anext(changes))
+        await lake.store_data("market_data", [bar("TSLA", 1)])
+        assert (await waiting).rows["symbol"].to_pylist() == ["TSLA"]
+    assert {each.error for each in told if each.name == "storage.changes"} == {None}
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "shown"),
+    [
+        ({"since": "x"}, InvalidInputError, "'x' is no cursor"),
+        ({"since": 9}, TableVersionNotFoundError, "latest is 1"),
+        ({"since": -5}, InvalidInputError, "-5"),
+        ({"filters": {"symbl": "A"}}, InvalidQueryError, "did you mean 'symbol'"),
+        ({"columns": ["symbl"]}, InvalidQueryError, "did you mean 'symbol'"),
+        ({"timestamp": datetime(2024, 1, 1)}, InvalidInputError, "no zone"),  # noqa: DTZ001
+    ],
+)
+async def test_changes_that_cannot_be_told(lake: LakeStorage, options: Any, kind: Any, shown: str) -> None:
+    await lake.store_data("market_data", bars())
+    with pytest.raises(kind, match=shown):
+        await anext(lake.changes("market_data", **options))
+
+
 CALLS: dict[str, Callable[[VersionedStorage, str], Awaitable[Any]]] = {
     "table": lambda lake, name: lake.table(name),
     "list_files": lambda lake, name: lake.list_files(name),
     "history": lambda lake, name: lake.history(name),
     "restore": lambda lake, name: lake.restore(name, 0),
     "compact": lambda lake, name: lake.compact(name),
+    "vacuum": lambda lake, name: lake.vacuum(name),
+    "verify": lambda lake, name: lake.verify(name),
+    "repair": lambda lake, name: lake.repair(name),
+    "changes": lambda lake, name: anext(lake.changes(name)),
 }
 
 
