@@ -140,9 +140,17 @@ def removal(file: Mapping[str, Any], now: datetime) -> RemoveFile:
 
 def rows(files: pa.Table) -> list[dict[str, Any]]:
     """Return the files as dicts, without their statistics; partition values under their stored names."""
-    found: list[dict[str, Any]] = files.select(
-        ["path", "log_path", "size", "num_records", "partition_values", "tags", "deletion_vector"]
-    ).to_pylist()
+    wanted = [
+        "path",
+        "log_path",
+        "size",
+        "num_records",
+        "commit_version",
+        "partition_values",
+        "tags",
+        "deletion_vector",
+    ]
+    found: list[dict[str, Any]] = files.select(wanted).to_pylist()
     for file in found:
         file["partition_values"] = dict(file["partition_values"] or ())
         file["tags"] = dict(file["tags"] or ())

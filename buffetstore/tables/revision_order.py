@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from buffetstore.tables.actions import Metadata
 
 REVISIONS: Final = "buffetstore.revisions"
@@ -27,6 +29,12 @@ def keeps_revisions(metadata: Metadata) -> bool:
 def version_tag(version: int | None) -> dict[str, str]:
     """Return the tag that keeps a version with its file; -1 is a version that is not known any more."""
     return {VERSION_TAG: str(-1 if version is None else version)}
+
+
+def kept_tags(metadata: Metadata, file: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags under which a file's rows, or what is left of them, are committed again."""
+    tags = dict(file["tags"] or ())
+    return {**version_tag(file["commit_version"]), **tags} if keeps_revisions(metadata) else tags
 
 
 def versions_of(tags: Any, committed: Any) -> Any:

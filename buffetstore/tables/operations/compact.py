@@ -151,6 +151,7 @@ async def compact(head: Head, formatter: ParquetFormatter, wanted: Compaction) -
                 if isinstance(error, NotFoundError) and _all_there(group, newer):
                     raise
                 snapshot = newer
+                done = done if done.commits else CompactResult(newer.version)
                 break
             done = _sum(done, found)
             if wanted.progress is not None:

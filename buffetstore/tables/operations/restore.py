@@ -22,6 +22,7 @@ from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.log import join
 from buffetstore.tables.operations.write import removals
 from buffetstore.tables.results import RestoreResult
+from buffetstore.tables.revision_order import kept_tags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,10 +112,10 @@ def _adds(files: pa.Table, target: Snapshot) -> tuple[AddFile, ...]:
         for name in target.schema.names
         if f"min.{name}" in files.column_names and name not in target.partition_columns
     ]
-    return tuple(_add(file, bounded) for batch in files.to_batches() for file in batch.to_pylist())
+    return tuple(_add(file, target, bounded) for batch in files.to_batches() for file in batch.to_pylist())
 
 
-def _add(file: Mapping[str, Any], bounded: Sequence[str]) -> AddFile:
+def _add(file: Mapping[str, Any], target: Snapshot, bounded: Sequence[str]) -> AddFile:
     """Return the action that brings a file back; its bounds are as wide as reading them made them."""
     vector, rows = file["deletion_vector"], file["num_records"]
     if vector is not None and rows is not None:  # the log counts the rows that are stored
@@ -128,7 +129,7 @@ def _add(file: Mapping[str, Any], bounded: Sequence[str]) -> AddFile:
         file["size"],
         int(file["modification_time"].timestamp() * 1000),
         dict(file["partition_values"] or ()),
-        dict(file["tags"] or ()),
+        kept_tags(target.metadata, file),
         None if rows is None else render_statistics(rows, lowest, highest, nulls),
         data_change=True,
         log_path=file["log_path"],

@@ -10,6 +10,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.file_table import removal
 from buffetstore.tables.files import DataPart, stem_of, write_parts
 from buffetstore.tables.reading import read_tables
+from buffetstore.tables.revision_order import kept_tags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -49,7 +50,7 @@ class Writer:
         """Return the part that takes a stored file's place: same directory, name, partition and tags."""
         directory, stem = stem_of(file["path"])
         stored = rows.drop_columns(list(snapshot.partition_columns)) if snapshot.partition_columns else rows
-        return DataPart(stored, directory, stem, file["partition_values"], file["tags"])
+        return DataPart(stored, directory, stem, file["partition_values"], kept_tags(snapshot.metadata, file))
 
     def read(
         self,
