@@ -92,7 +92,7 @@ class _Part(Protocol_):
         """Yield the data files, some at a time."""
 
 
-class _Columns:
+class ParquetPart:
     """A Parquet file: each action has a column. Only what holds values is decoded, some files at a time."""
 
     def __init__(self, data: bytes) -> None:
@@ -101,6 +101,7 @@ class _Columns:
         self._held = _held(self._file.metadata)
 
     def values(self, name: str) -> list[dict[str, Any]]:
+        """Return the bodies of the actions of this name."""
         leaves = [leaf for leaf in self._held if leaf.partition(".")[0] == name]
         groups = sorted({group for leaf in leaves for group in self._held[leaf]})
         if not leaves or not groups:
@@ -109,6 +110,7 @@ class _Columns:
         return found
 
     def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Yield the data files, some at a time."""
         fields = {leaf: ".".join(leaf.split(".")[:2]) for leaf in self._held}
         used = {fields[leaf] for leaf, groups in self._held.items() if groups}
         if self._exact:
@@ -158,7 +160,7 @@ def _state(parts: Sequence[_Part], sidecars: Sequence[bytes], path: str, where: 
 def _read(part: bytes, key: str) -> _Part:
     if key.endswith(".json"):
         return _Lines([json.loads(line) for line in part.splitlines() if line.strip()])
-    return _Columns(part)
+    return ParquetPart(part)
 
 
 def _held(metadata: pq.FileMetaData) -> dict[str, list[int]]:

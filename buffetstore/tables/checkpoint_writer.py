@@ -18,12 +18,24 @@ from buffetstore.formats.stored import align
 from buffetstore.objects.base import CREATE, OVERWRITE, Attributes, Update
 from buffetstore.objects.helpers import read_object
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import AddFile, Metadata, Protocol, RemoveFile, Txn
-from buffetstore.tables.checkpoint import PARSED_MARK, fetched
-from buffetstore.tables.file_statistics import parse_statistics, statistics_struct
+from buffetstore.tables.actions import Metadata, Protocol, Txn
+from buffetstore.tables.checkpoint import PARSED_MARK, ParquetPart, fetched
+from buffetstore.tables.checkpoint_schema import (
+    ADD,
+    METADATA,
+    PROTOCOL,
+    REMOVE,
+    TXN,
+    add_bodies,
+    metadata_body,
+    parsed_statistics,
+    remove_bodies,
+)
+from buffetstore.tables.file_statistics import statistics_struct
 from buffetstore.tables.idempotency import expired
+from buffetstore.tables.latest import latest_actions
 from buffetstore.tables.log import join, read_entries
-from buffetstore.tables.log_columns import STRINGS, decoded
+from buffetstore.tables.log_columns import STRINGS, AddColumns, add_batch, decoded, has_pairs
 from buffetstore.tables.properties import Properties
 from buffetstore.tables.revision_order import keeps_revisions, version_tag
 from buffetstore.tables.schema import schema_of, stored_schema
@@ -38,48 +50,6 @@ if TYPE_CHECKING:
 _PIECE = 65_536  # actions at a time
 _PARQUET = Attributes(content_type="application/vnd.apache.parquet")
 _JSON = Attributes(content_type="application/json")
-
-_TXN = pa.struct([("appId", pa.string()), ("version", pa.int64()), ("lastUpdated", pa.int64())])
-_PROTOCOL = pa.struct(
-    [
-        ("minReaderVersion", pa.int32()),
-        ("minWriterVersion", pa.int32()),
-        ("readerFeatures", pa.list_(pa.string())),
-        ("writerFeatures", pa.list_(pa.string())),
-    ]
-)
-_METADATA = pa.struct(
-    [
-        ("id", pa.string()),
-        ("name", pa.string()),
-        ("description", pa.string()),
-        ("format", pa.struct([("provider", pa.string()), ("options", STRINGS)])),
-        ("schemaString", pa.string()),
-        ("partitionColumns", pa.list_(pa.string())),
-        ("configuration", STRINGS),
-        ("createdTime", pa.int64()),
-    ]
-)
-_REMOVE = pa.struct(
-    [
-        ("path", pa.string()),
-        ("deletionTimestamp", pa.int64()),
-        ("dataChange", pa.bool_()),
-        ("extendedFileMetadata", pa.bool_()),
-        ("partitionValues", STRINGS),
-        ("size", pa.int64()),
-        ("tags", STRINGS),
-    ]
-)
-_ADD = [
-    ("path", pa.string()),
-    ("partitionValues", STRINGS),
-    ("size", pa.int64()),
-    ("modificationTime", pa.int64()),
-    ("dataChange", pa.bool_()),
-    ("tags", STRINGS),
-    ("stats", pa.string()),
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +128,8 @@ class _Plan:
     protocol: Protocol
     metadata: Metadata
     txns: Sequence[Txn]
-    adds: Sequence[AddFile]
-    removes: Sequence[RemoveFile]
+    adds: pa.Table
+    removes: pa.Table
     parts: Sequence[bytes]
     changed: pa.Array
     oldest: int  # tombstones from before are not kept
@@ -168,38 +138,40 @@ class _Plan:
     @property
     def schema(self) -> pa.Schema:
         """The columns of the file."""
-        add = pa.struct([*_ADD, ("stats_parsed", statistics_struct(self.add_schema))])
+        add = pa.struct([*ADD, ("stats_parsed", statistics_struct(self.add_schema))])
         return pa.schema(
-            [("txn", _TXN), ("add", add), ("remove", _REMOVE), ("metaData", _METADATA), ("protocol", _PROTOCOL)]
+            [("txn", TXN), ("add", add), ("remove", REMOVE), ("metaData", METADATA), ("protocol", PROTOCOL)]
         )
 
     def tables(self) -> Iterator[tuple[pa.Table, int]]:
         """Yield the actions, some at a time, and how many of them are data files."""
         heads: dict[str, list[Any]] = {
             "protocol": [self.protocol.to_json()["protocol"]],
-            "metaData": [_metadata(self.metadata)],
+            "metaData": [metadata_body(self.metadata)],
             "txn": [txn.to_json()["txn"] for txn in self.txns],
         }
         for name, bodies in heads.items():
             yield self._table(name, pa.array(bodies, self.schema.field(name).type)), 0
         for part in self.parts:
             with pq.ParquetFile(pa.BufferReader(part)) as file:
+                is_parsed = PARSED_MARK.encode() in (file.metadata.metadata or {})
                 for batch in file.iter_batches(_PIECE, columns=_leaves(file, ("add", "remove"))):
-                    yield from self._kept(pa.table(batch))
+                    yield from self._kept(pa.table(batch), is_parsed=is_parsed)
         for at in range(0, len(self.adds), _PIECE):
-            found = self._adds(pa.array([_add(add) for add in self.adds[at : at + _PIECE]], pa.struct(_ADD)))
+            found = self._adds(add_bodies(self.adds.slice(at, _PIECE)))
             yield self._table("add", found), len(found)
         for at in range(0, len(self.removes), _PIECE):
-            bodies = [_remove(remove) for remove in self.removes[at : at + _PIECE]]
-            yield self._table("remove", pa.array(bodies, _REMOVE)), 0
+            yield self._table("remove", remove_bodies(self.removes.slice(at, _PIECE))), 0
 
-    def _kept(self, part: pa.Table) -> Iterator[tuple[pa.Table, int]]:
+    def _kept(self, part: pa.Table, *, is_parsed: bool) -> Iterator[tuple[pa.Table, int]]:
         if "add" in part.column_names:
-            adds = _struct(part["add"], pa.struct(_ADD))
+            kind = self.schema.field("add").type
+            is_parsed = is_parsed and part["add"].type.field("stats_parsed").type == kind.field("stats_parsed").type
+            adds = _struct(part["add"], kind if is_parsed else pa.struct(ADD))
             adds = adds.filter(pc.invert(pc.is_in(decoded(adds.field("path")), value_set=self.changed)))
-            yield self._table("add", self._adds(adds)), len(adds)
+            yield self._table("add", adds if is_parsed else self._adds(adds)), len(adds)
         if "remove" in part.column_names:
-            removes = _struct(part["remove"], _REMOVE)
+            removes = _struct(part["remove"], REMOVE)
             known = pc.is_in(decoded(removes.field("path")), value_set=self.changed)
             stamps = pc.fill_null(removes.field("deletionTimestamp"), 0)
             kept = pc.and_(pc.invert(known), pc.greater_equal(stamps, self.oldest))
@@ -207,8 +179,8 @@ class _Plan:
 
     def _adds(self, adds: pa.StructArray) -> pa.StructArray:
         """Add the parsed statistics, which a reader need not parse."""
-        fields = [adds.field(name) for name, _ in _ADD]
-        parsed = _parsed(adds.field("stats"), self.add_schema)
+        fields = [adds.field(name) for name, _ in ADD]
+        parsed = parsed_statistics(adds.field("stats"), self.add_schema)
         kind = self.schema.field("add").type
         return pa.StructArray.from_arrays([*fields, parsed], fields=list(kind))
 
@@ -219,51 +191,53 @@ class _Plan:
 
 def _planned(path: str, parts: Sequence[bytes], entries: Sequence[Entry], now: int) -> _Plan:
     protocol, metadata, txns = _head(parts)
-    latest: dict[str, AddFile | RemoveFile] = {}
+    kept: list[Entry] = []
     for entry in entries:
         protocol, metadata = entry.protocol or protocol, entry.metadata or metadata
         txns.update((txn.app_id, txn) for txn in entry.txns)
-        latest.update((remove.path, remove) for remove in entry.removes)
-        adds = _versioned(entry) if metadata is not None and keeps_revisions(metadata) else entry.adds
-        latest.update((add.path, add) for add in adds)
+        kept.append(_versioned(entry) if metadata is not None and keeps_revisions(metadata) else entry)
     if protocol is None or metadata is None:
         raise CorruptLogError(f"the log of table {path!r} has no protocol or no metadata", key=path)
     properties = Properties(metadata.configuration)
     retention = properties.transaction_retention
     oldest = now - properties.deleted_file_retention
-    removes = [found for found in latest.values() if isinstance(found, RemoveFile)]
+    latest = latest_actions(kept)
     return _Plan(
         protocol,
         metadata,
         [txn for txn in txns.values() if retention is None or not expired(txn, now, retention)],
-        [found for found in latest.values() if isinstance(found, AddFile)],
-        [remove for remove in removes if (remove.deletion_timestamp or 0) >= oldest],
+        latest.adds,
+        latest.removes.filter(pc.greater_equal(pc.fill_null(latest.removes["deletion_timestamp"], 0), oldest)),
         parts,
-        pa.array(list(latest), pa.string()),
+        latest.paths,
         oldest,
         stored_schema(schema_of(metadata), metadata),
     )
 
 
-def _versioned(entry: Entry) -> Sequence[AddFile]:
+def _versioned(entry: Entry) -> Entry:
     """Return the files with the version of their rows, which a checkpoint has no other place for."""
     known = version_tag(None if entry.compacted else entry.version)
-    return [replace(add, tags={**known, **add.tags}) for add in entry.adds]
+    batch = add_batch(entry.adds)
+    if not batch.num_rows or has_pairs(batch["tags"]):
+        return replace(entry, adds=tuple(replace(add, tags={**known, **add.tags}) for add in entry.adds))
+    ((name, value),) = known.items()
+    names, values = (pa.repeat(text, batch.num_rows) for text in (name, value))
+    tags = pa.MapArray.from_arrays(pa.array(range(batch.num_rows + 1), pa.int32()), names, values, STRINGS)
+    return replace(entry, adds=AddColumns(batch.set_column(batch.schema.get_field_index("tags"), "tags", tags)))
 
 
 def _head(parts: Sequence[bytes]) -> tuple[Protocol | None, Metadata | None, dict[str, Txn]]:
     """Return what the last checkpoint has besides files."""
     protocol, metadata, txns = None, None, {}
-    for part in parts:
-        with pq.ParquetFile(pa.BufferReader(part)) as file:
-            for row in file.read(_leaves(file, ("protocol", "metaData", "txn"))).to_pylist():
-                if row.get("protocol") is not None:
-                    protocol = Protocol.from_json(row["protocol"])
-                if row.get("metaData") is not None:
-                    metadata = Metadata.from_json(row["metaData"])
-                if row.get("txn") is not None:
-                    txn = Txn.from_json(row["txn"])
-                    txns[txn.app_id] = txn
+    for part in map(ParquetPart, parts):
+        for body in part.values("protocol"):
+            protocol = Protocol.from_json(body)
+        for body in part.values("metaData"):
+            metadata = Metadata.from_json(body)
+        for body in part.values("txn"):
+            txn = Txn.from_json(body)
+            txns[txn.app_id] = txn
     return protocol, metadata, txns
 
 
@@ -282,56 +256,6 @@ def _struct(column: pa.ChunkedArray, kind: Any) -> pa.StructArray:
         for field in kind
     ]
     return pa.StructArray.from_arrays(children, fields=list(kind))
-
-
-def _add(add: AddFile) -> dict[str, Any]:
-    body: dict[str, Any] = add.to_json()["add"]
-    return body | {
-        "partitionValues": list(add.partition_values.items()),
-        "tags": list(add.tags.items()) or None,
-        "dataChange": False,  # it is state, not news
-    }
-
-
-def _remove(remove: RemoveFile) -> dict[str, Any]:
-    body: dict[str, Any] = remove.to_json()["remove"]
-    pairs = remove.partition_values
-    return body | {
-        "partitionValues": None if pairs is None else list(pairs.items()),
-        "tags": list((remove.tags or {}).items()) or None,
-        "dataChange": False,
-    }
-
-
-def _metadata(metadata: Metadata) -> dict[str, Any]:
-    body: dict[str, Any] = metadata.to_json()["metaData"]
-    return body | {
-        "format": {"provider": metadata.provider, "options": []},
-        "configuration": list(metadata.configuration.items()),
-    }
-
-
-def _parsed(texts: pa.Array, schema: pa.Schema) -> pa.StructArray:
-    kind = statistics_struct(schema)
-    known = parse_statistics(texts, schema)
-    sides = {
-        "minValues": {name: bounds.lowest for name, bounds in known.bounds.items()},
-        "maxValues": {name: bounds.highest for name, bounds in known.bounds.items()},
-        "nullCount": {name: bounds.null_count for name, bounds in known.bounds.items()},
-    }
-    children = []
-    for field in kind:
-        if field.name in sides:
-            values = [sides[field.name][each.name] for each in field.type]
-            children.append(pa.StructArray.from_arrays([_whole(value) for value in values], fields=list(field.type)))
-        else:
-            children.append(_whole(known.rows))
-    return pa.StructArray.from_arrays(children, fields=list(kind), mask=texts.is_null())
-
-
-def _whole(column: Any) -> pa.Array:
-    found = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found
 
 
 async def _send(upload: Upload, plan: _Plan) -> tuple[int, int]:

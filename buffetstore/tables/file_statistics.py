@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from buffetstore.expressions import Bounds
+from buffetstore.tables.log_columns import whole
 from buffetstore.tables.schema import stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_BLOCK = 1 << 20  # bytes that one thread parses at a time
 INSTANT = r"(Z|[+-]\d\d:?\d\d)$"
 _MICROSECONDS = r"\.\d{6}"
 # Writers (deltalake among them) pass decimals through binary floats, which hold 15 digits surely.
@@ -68,7 +70,7 @@ def parse_statistics(texts: Any, schema: pa.Schema) -> FileStatistics:
         )
         for field in flat
     }
-    return FileStatistics(found["numRecords"].combine_chunks(), bounds)
+    return FileStatistics(whole(found["numRecords"]), bounds)
 
 
 def statistics_struct(schema: pa.Schema) -> pa.StructType:
@@ -85,7 +87,7 @@ def typed_statistics(parsed: Any, schema: pa.Schema, *, exact: bool = False) -> 
 
     `exact` ones enclose all values; others may come from text that was cut to the millisecond.
     """
-    held = _children(pa.chunked_array([parsed]))
+    held = _children(parsed)
     count = len(parsed)
     low, high, nulls = (_children_of(held.get(name)) for name in ("minValues", "maxValues", "nullCount"))
 
@@ -114,7 +116,7 @@ def typed_statistics(parsed: Any, schema: pa.Schema, *, exact: bool = False) -> 
 
 
 def _children_of(column: Any) -> dict[str, Any]:
-    return {} if column is None else _children(pa.chunked_array([column]))
+    return {} if column is None else _children(column)
 
 
 def without_deleted(known: FileStatistics, vectors: Any) -> FileStatistics:
@@ -151,13 +153,14 @@ def _read(texts: Any, layout: pa.Schema) -> pa.Table:
     # Inside JSON a raw line break is white space, so each text becomes one line.
     lines = pc.replace_substring(pc.fill_null(texts, "{}"), "\n", " ")
     lines = pc.if_else(pc.equal(lines, ""), "{}", lines).cast(pa.large_string())
-    lines = lines.combine_chunks() if isinstance(lines, pa.ChunkedArray) else lines
-    whole = pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines)
-    data = pc.binary_join(whole, pa.scalar("\n", pa.large_string()))[0].as_buffer()
+    lines = whole(lines) if isinstance(lines, pa.ChunkedArray) else lines
+    together = pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines)
+    data = pc.binary_join(together, pa.scalar("\n", pa.large_string()))[0].as_buffer()
+    longest = pc.max(pc.binary_length(lines)).as_py()
     try:
         found = pyarrow.json.read_json(
             pa.BufferReader(data),
-            read_options=pyarrow.json.ReadOptions(block_size=data.size + 1, use_threads=False),
+            read_options=pyarrow.json.ReadOptions(block_size=max(_BLOCK, longest + 1), use_threads=data.size > _BLOCK),
             parse_options=pyarrow.json.ParseOptions(explicit_schema=layout, unexpected_field_behavior="ignore"),
         )
     except pa.ArrowInvalid:
@@ -192,12 +195,10 @@ def _converted(value: Any, kind: Any) -> Any:
         return None
 
 
-def _children(column: pa.ChunkedArray) -> dict[str, Any]:
-    whole = column.combine_chunks()
-    whole = whole.chunk(0) if isinstance(whole, pa.ChunkedArray) else whole
+def _children(column: pa.ChunkedArray | pa.StructArray) -> dict[str, Any]:
+    found = whole(column) if isinstance(column, pa.ChunkedArray) else column
     # `flatten` gives the nulls of the struct to its fields.
-    names = [whole.type.field(index).name for index in range(whole.type.num_fields)]
-    return dict(zip(names, whole.flatten(), strict=True))
+    return dict(zip([field.name for field in found.type], found.flatten(), strict=True))
 
 
 def _typed(values: Any, kind: pa.DataType, *, upward: bool) -> Any:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -19,7 +20,7 @@ import pyarrow.json
 from buffetstore.tables.actions import AddFile, CdcFile, RemoveFile, decode_path, encode_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -123,32 +124,43 @@ def add_batch(adds: Sequence[AddFile]) -> pa.RecordBatch:
     if isinstance(adds, AddColumns):
         return adds.batch
     columns: dict[str, Callable[[AddFile], Any]] = {
-        "path": lambda add: add.path,
         "log_path": lambda add: add.log_path or encode_path(add.path),
-        "size": lambda add: add.size,
-        "modification_time": lambda add: add.modification_time,
         "partition_values": lambda add: list(add.partition_values.items()),
         "tags": lambda add: list(add.tags.items()),
-        "stats": lambda add: add.stats,
-        "data_change": lambda add: add.data_change,
-        "deletion_vector": lambda add: add.deletion_vector,
     }
+    return _batch(adds, ADDS, columns)
+
+
+def remove_batch(removes: Sequence[RemoveFile]) -> pa.RecordBatch:
+    """Return `remove` actions as columns: the schema is `REMOVES`."""
+    if isinstance(removes, RemoveColumns):
+        return removes.batch
+    columns: dict[str, Callable[[RemoveFile], Any]] = {
+        "log_path": lambda remove: remove.log_path or encode_path(remove.path),
+        "partition_values": lambda remove: _pairs(remove.partition_values),
+        "tags": lambda remove: _pairs(remove.tags),
+    }
+    return _batch(removes, REMOVES, columns)
+
+
+def _pairs(held: Mapping[str, Any] | None) -> list[tuple[str, Any]] | None:
+    return None if held is None else list(held.items())
+
+
+def _batch(actions: Sequence[Any], schema: pa.Schema, columns: Mapping[str, Callable[[Any], Any]]) -> pa.RecordBatch:
     # Making arrays of Python objects holds the interpreter, so it is done in pieces that others can run between.
+    take = [columns.get(field.name, attrgetter(field.name)) for field in schema]
     pieces = [
         pa.record_batch(
-            [pa.array([columns[field.name](add) for add in adds[at : at + _PIECE]], field.type) for field in ADDS],
-            schema=ADDS,
+            [
+                pa.array([get(action) for action in actions[at : at + _PIECE]], field.type)
+                for field, get in zip(schema, take, strict=True)
+            ],
+            schema=schema,
         )
-        for at in range(0, max(len(adds), 1), _PIECE)
+        for at in range(0, max(len(actions), 1), _PIECE)
     ]
     return pa.concat_batches(pieces) if len(pieces) > 1 else pieces[0]
-
-
-def removed_paths(removes: Sequence[RemoveFile]) -> pa.Array:
-    """Return the paths of `remove` actions."""
-    if isinstance(removes, RemoveColumns):
-        return removes.batch["path"]
-    return pa.array([remove.path for remove in removes], pa.string())
 
 
 def decoded(log_paths: Any) -> Any:
@@ -337,6 +349,12 @@ def _vectors(found: pa.StructArray) -> pa.Array:
         return pa.nulls(len(found), pa.string())
     held = [{name: value for name, value in (body or {}).items() if value is not None} for body in found.to_pylist()]
     return pa.array([json.dumps(body) if body else None for body in held], pa.string())
+
+
+def has_pairs(maps: pa.MapArray) -> bool:
+    """Return whether one of the maps is not empty."""
+    offsets = maps.offsets
+    return bool(len(maps) and offsets[0] != offsets[len(maps)])
 
 
 def whole(column: pa.ChunkedArray) -> pa.Array:

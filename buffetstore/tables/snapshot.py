@@ -6,23 +6,21 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import CorruptLogError, UnsupportedFeatureError
 from buffetstore.tables.features import check_readable
-from buffetstore.tables.file_pieces import as_table, changed, hashes_of, pieces_of
+from buffetstore.tables.file_pieces import as_table, changed, pieces_of
 from buffetstore.tables.file_table import conform, files_schema, from_batches
-from buffetstore.tables.log_columns import add_batch, may_be_unusual, removed_paths, whole
+from buffetstore.tables.latest import latest_actions
+from buffetstore.tables.log_columns import may_be_unusual, whole
 from buffetstore.tables.schema import mapping_of, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-
-    from buffetstore.tables.actions import AddFile, Metadata, Protocol, Txn
+    from buffetstore.tables.actions import Metadata, Protocol, Txn
     from buffetstore.tables.checkpoint import State
     from buffetstore.tables.file_pieces import Piece
     from buffetstore.tables.log import Entry
@@ -126,8 +124,8 @@ def _replay_files(
     schema: pa.Schema,
     partition_columns: Sequence[str],
 ) -> tuple[Piece, ...]:
-    adds, touched = _latest_of_each(entries)
-    added = from_batches(adds, schema, partition_columns)
+    latest = latest_actions(entries)
+    added = from_batches(latest.adds, schema, partition_columns)
     _refuse_absolute(whole(added["path"]), path)
     if base is None:
         return changed((), pa.array([], pa.string()), added)
@@ -138,38 +136,7 @@ def _replay_files(
         pieces = pieces_of(conform(base.files, target))
         for piece in pieces:
             _refuse_absolute(piece.batch["path"], path)
-    return changed(pieces, touched, added)
-
-
-def _latest_of_each(entries: Sequence[Entry]) -> tuple[pa.Table, pa.Array]:
-    """Return the files that the entries add and leave, in the order of their commits, and every path they speak of."""
-    paths: list[pa.Array] = [pa.array([], pa.string())]
-    are_adds: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
-    adds = [_versioned((), None)]
-    for entry in entries:
-        # Actions of one entry have no order; the same path in both is a change of its deletion vector.
-        if entry.removes:
-            paths.append(removed_paths(entry.removes))
-            are_adds.append(np.zeros(len(entry.removes), np.bool_))
-        if entry.adds:
-            adds.append(_versioned(entry.adds, None if entry.compacted else entry.version))
-            paths.append(adds[-1]["path"])
-            are_adds.append(np.ones(len(entry.adds), np.bool_))
-    every, is_add = pa.concat_arrays(paths), np.concatenate(are_adds)
-    found = pa.Table.from_batches(adds)
-    if len(np.unique(hashes_of(every))) == len(every):
-        return found, every
-    encoded = every.dictionary_encode()
-    last = np.zeros(len(encoded.dictionary), np.int64)
-    last[encoded.indices.to_numpy()] = np.arange(len(every))  # of several the last one stays
-    living = np.zeros(len(every), np.bool_)
-    living[last] = True
-    return found.filter(pa.array(living[is_add])), encoded.dictionary
-
-
-def _versioned(adds: Sequence[AddFile], version: int | None) -> pa.RecordBatch:
-    batch = add_batch(adds)
-    return batch.append_column("commit_version", pa.array(np.full(len(adds), version), pa.int64(), from_pandas=True))
+    return changed(pieces, latest.paths, added)
 
 
 def _refuse_absolute(paths: pa.Array, path: str) -> None:

@@ -281,3 +281,15 @@ def test_intervals(text, expected) -> None:
 def test_what_is_no_interval(text) -> None:
     with pytest.raises(InvalidInputError, match=r"interval|unit"):
         milliseconds(text)
+
+
+async def test_files_of_revisions_keep_their_version_in_a_checkpoint(store) -> None:
+    table = await DeltaTable.create(store, "t", SCHEMA, configuration={"buffetstore.revisions": "keep"})
+    for n in range(3):
+        await table.append(rows(n))
+    await table.checkpoint()
+    await table.append(rows(3))
+    await table.checkpoint()
+    again = await DeltaTable.open(store, "t")
+    assert again.files()["commit_version"].to_pylist() == [1, 2, 3, 4]
+    assert sorted((await again.to_arrow())["k"].to_pylist()) == [0, 1, 2, 3]
