@@ -28,7 +28,8 @@ def statistics_json(table: pa.Table, *, columns: int = MAX_COLUMNS) -> str:
     """Return the statistics of the first `columns` columns as Delta's JSON.
 
     Lists, maps and structs have none; text is cut to 32 characters; a float column with NaN has no bounds, because
-    readers do not agree whether NaN is above or below numbers.
+    readers do not agree whether NaN is above or below numbers. (deltalake 1.6's `to_pyarrow_table(filters=)` finds no
+    row of a file whose bounds are missing, so they are missing only where there is nothing right to write.)
 
     >>> statistics_json(pa.table({"x": [1, None, 3]}))
     '{"numRecords":3,"minValues":{"x":1},"maxValues":{"x":3},"nullCount":{"x":1}}'
@@ -70,7 +71,7 @@ def _plain(value: Any) -> Any:
         return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + zone
     if isinstance(value, date):
         return value.isoformat()
-    return _finite(value) if isinstance(value, float) else value
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
@@ -80,15 +81,15 @@ def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:
     if column.null_count == len(column):
         return None, None
     if pa.types.is_floating(kind):
-        return (None, None) if pc.any(pc.is_nan(column)).as_py() else _python_bounds(column, _finite)
+        return (None, None) if pc.any(pc.is_nan(column)).as_py() else _float_bounds(column)
     if pa.types.is_timestamp(kind):
         return _timestamp_bounds(column)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         low, high = _python_bounds(column, str)
         return low[:MAX_CHARACTERS], _raised(high)
     if pa.types.is_date(kind):
-        return _python_bounds(column, date.isoformat)
-    if pa.types.is_integer(kind) or pa.types.is_decimal(kind):
+        return _python_bounds(column.cast(pa.int32()).cast(pa.int64()), _day)
+    if pa.types.is_integer(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind):
         return _python_bounds(column, lambda value: value)
     return None, None
 
@@ -98,8 +99,17 @@ def _python_bounds(column: pa.ChunkedArray, convert: Any) -> tuple[Any, Any]:
     return convert(found["min"].as_py()), convert(found["max"].as_py())
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _float_bounds(column: pa.ChunkedArray) -> tuple[float, float]:
+    low, high = _python_bounds(column, float)
+    # Some readers put -0.0 below 0.0, so a zero is bounded by the one that is outside for them.
+    return (-0.0 if low == 0 else low), (0.0 if high == 0 else high)
+
+
+def _day(days: int) -> str | None:
+    try:
+        return (_EPOCH.date() + timedelta(days=days)).isoformat()
+    except OverflowError:  # before the year 1, or beyond 9999
+        return None
 
 
 def _timestamp_bounds(column: pa.ChunkedArray) -> tuple[str | None, str | None]:
@@ -118,7 +128,7 @@ def _instant(microseconds: int) -> str | None:
     return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _raised(text: str) -> str | None:
+def _raised(text: str) -> str:
     """Return the text, or the shortest prefix-like text above everything that starts as it does."""
     if len(text) <= MAX_CHARACTERS:
         return text
@@ -130,11 +140,20 @@ def _raised(text: str) -> str | None:
         if following <= 0x10FFFF:
             return prefix[:-1] + chr(following)
         prefix = prefix[:-1]
-    return None
+    return text  # whole, since nothing shorter is above it; readers lose rows where a bound is missing
 
 
 def _to_json(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ",".join(f"{json.dumps(name)}:{_to_json(item)}" for name, item in value.items()) + "}"
+        return (
+            "{"
+            + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{_to_json(item)}" for name, item in value.items())
+            + "}"
+        )
+    if isinstance(value, float) and math.isinf(value):
+        return "1e999" if value > 0 else "-1e999"  # JSON has no infinity; readers round to it what is too great
     # A decimal is a JSON number with all its digits, which the json module would only write as a float.
-    return format(value, "f") if isinstance(value, Decimal) else json.dumps(value, allow_nan=False)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    # Not as escapes: deltalake, Polars and DuckDB read those of the last plane wrongly.
+    return json.dumps(value, allow_nan=False, ensure_ascii=False)

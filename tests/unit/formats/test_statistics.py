@@ -51,20 +51,38 @@ def test_long_text_is_enclosed() -> None:
     assert low == "a" * 32
     assert high == "z" * 31 + "{"
     assert stats(["a" * 32])[:2] == ("a" * 32, "a" * 32)
-    assert stats(["\U0010ffff" * 40])[1] is None
+    assert stats(["\U0010ffff" * 40])[1] == "\U0010ffff" * 40
     assert stats(["x" + "\U0010ffff" * 40])[1] == "y"
     assert stats(["\ud7ff" * 40])[1] == "\ud7ff" * 31 + "\ue000"
 
 
-def test_nan_and_infinity_leave_bounds_out() -> None:
+def test_nan_leaves_bounds_out_and_infinity_is_a_bound() -> None:
     assert stats([1.0, math.nan]) == (None, None, 0)
-    assert stats([1.0, math.inf]) == (1, None, 0)
-    assert stats([-math.inf, 1.0]) == (None, 1, 0)
+    assert stats([1.0, math.inf]) == (1, Decimal("1e999"), 0)
+    assert stats([-math.inf, 1.0]) == (Decimal("-1e999"), 1, 0)
+    assert '"maxValues":{"x":1e999}' in statistics_json(pa.table({"x": [math.inf]}))
+
+
+def test_either_zero_encloses_both() -> None:
+    for zeros in ([0.0], [-0.0], [0.0, -0.0]):
+        low, high, _ = stats(zeros)
+        assert (math.copysign(1, low), math.copysign(1, high)) == (-1, 1)
+
+
+def test_dates_that_have_no_text_leave_bounds_out() -> None:
+    far = pa.array([-800_000, 0, 3_000_000], pa.int32()).cast(pa.date32())
+    assert stats(far) == (None, None, 0)
+    assert stats(far.slice(1, 1)) == ("1970-01-01", "1970-01-01", 0)
+
+
+def test_text_is_written_as_it_is() -> None:
+    assert "\U0010ffff" in statistics_json(pa.table({"日本": ["\U0010ffff"]}))
+    assert "日本" in statistics_json(pa.table({"日本": ["\U0010ffff"]}))
 
 
 def test_columns_without_bounds() -> None:
     assert stats([None, None], pa.int64()) == (None, None, 2)
-    assert stats([True, None]) == (None, None, 1)
+    assert stats([True, None]) == (True, True, 1)
     assert stats([b"a"]) == (None, None, 0)
     assert stats([[1]], pa.list_(pa.int64())) == (None, None, None)
     assert stats([{"a": 1}]) == (None, None, None)
