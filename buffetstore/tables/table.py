@@ -14,6 +14,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import Metadata
 from buffetstore.tables.commit import Committer
 from buffetstore.tables.conflicts import Proposal
+from buffetstore.tables.declarations import DeclarationMethods
 from buffetstore.tables.features import check_writable, protocol_for
 from buffetstore.tables.feed import FeedMethods
 from buffetstore.tables.head import Head
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
 
 
-class DeltaTable(MaintenanceMethods, HistoryMethods, FeedMethods):
+class DeltaTable(MaintenanceMethods, HistoryMethods, FeedMethods, DeclarationMethods):
     """One Delta table in an object store. Make it with `create` or `open`, awaited or by `async with`.
 
     A table may be used by many tasks at once: data files are written in parallel, and appends that come together are

@@ -17,11 +17,9 @@ from buffetstore.errors import (
 )
 from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, evaluate
 from buffetstore.objects import LocalStore
-from buffetstore.tables import DeltaTable as PlainTable
-from buffetstore.tables import Metadata, Protocol
+from buffetstore.tables import DeltaTable, Metadata, Protocol
 from buffetstore.tables.actions import write_actions
 from buffetstore.tables.constraints import null_safe, violation
-from buffetstore.tables.declarations import DeclarationMethods
 from buffetstore.tables.log import commit_key
 from buffetstore.tables.schema import schema_to_json
 from buffetstore.tables.sql import parse_predicate, to_sql
@@ -43,10 +41,6 @@ ROW = {
     "n": 1, "s": "a", "p": Decimal(1), "m": Decimal(1), "f": 1.0, "t": datetime(2024, 1, 1, tzinfo=UTC),
     "d": date(2024, 1, 1), "b": True, "Low x": 1, "i": 1,
 }  # fmt: skip
-
-
-class DeltaTable(DeclarationMethods, PlainTable):
-    """As it is once it declares things."""
 
 
 def rows(*changes: dict) -> pa.Table:

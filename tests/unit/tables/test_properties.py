@@ -10,20 +10,14 @@ import pytest
 
 from buffetstore.errors import CommitConflictError, InvalidInputError, UnsupportedFeatureError
 from buffetstore.objects import LocalStore
-from buffetstore.tables import DeltaTable as PlainTable
-from buffetstore.tables import Metadata, Protocol
+from buffetstore.tables import DeltaTable, Metadata, Protocol
 from buffetstore.tables.actions import write_actions
-from buffetstore.tables.declarations import DeclarationMethods
 from buffetstore.tables.log import commit_key
 from buffetstore.tables.readers import READ_FEATURES, READABLE_BY, check_read_by, readable_by
 from buffetstore.tables.schema import schema_to_json
 
 SCHEMA = pa.schema([("n", pa.int64())])
 ROWS = pa.table({"n": [1]})
-
-
-class DeltaTable(DeclarationMethods, PlainTable):
-    """As it is once it declares things."""
 
 
 @pytest.fixture

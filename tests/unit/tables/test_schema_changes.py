@@ -15,17 +15,12 @@ from buffetstore.errors import CommitConflictError, InvalidInputError, StorageEr
 from buffetstore.expressions import Comparison
 from buffetstore.objects import LocalStore, MemoryStore
 from buffetstore.objects.helpers import get_text
-from buffetstore.tables import DeltaTable as PlainTable
-from buffetstore.tables.declarations import DeclarationMethods
+from buffetstore.tables import DeltaTable
 from buffetstore.tables.schema_changes import wider
 
 SCHEMA = pa.schema([
     pa.field("k", pa.int32(), nullable=False), ("s", pa.string()), ("p", pa.decimal128(10, 2)), ("f", pa.float32()),
 ])  # fmt: skip
-
-
-class DeltaTable(DeclarationMethods, PlainTable):
-    """As it is once it declares things."""
 
 
 def rows(start: int, count: int = 3) -> pa.Table:
@@ -49,7 +44,7 @@ async def table(store):
         yield table
 
 
-async def sorted_rows(table: PlainTable) -> list[dict]:
+async def sorted_rows(table: DeltaTable) -> list[dict]:
     return sorted((await table.to_arrow()).to_pylist(), key=lambda row: min(map(repr, row.values())))
 
 
