@@ -25,6 +25,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import CommitInfo, write_actions
 from buffetstore.tables.conflicts import Proposal, conflict, outgrown
 from buffetstore.tables.idempotency import already_done
+from buffetstore.tables.load import newer_entries
 from buffetstore.tables.log import Entry, commit_key, join, parse_entry, read_entry
 from buffetstore.tables.snapshot import Snapshot, advance
 
@@ -126,7 +127,7 @@ class Committer:
         reason = outgrown(proposal, seen, head)
         certain = True  # that nothing of ours is in the log, nor on its way there
         try:
-            for _ in range(self.attempts):
+            for attempt in range(self.attempts):
                 if reason is not None:
                     self._lose(proposal, f"was overtaken by version {head.version}: {reason}")
                 if _is_done(head, proposal):
@@ -141,8 +142,11 @@ class Committer:
                     return Committed(await in_thread(_follow, head, body, number), bytes=len(body))
                 certain = True
                 self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": number}))
-                head = await in_thread(advance, head, [winner])
-                reason = None if _is_done(head, proposal) else await in_thread(conflict, proposal, seen, [winner])
+                winners = [winner]
+                if attempt:  # far behind, or among many writers: come to the newest version at once
+                    winners += await newer_entries(self.store, self.path, number)
+                head = await in_thread(advance, head, winners)
+                reason = None if _is_done(head, proposal) else await in_thread(conflict, proposal, seen, winners)
             self._lose(proposal, f"was overtaken {self.attempts} times, last by version {head.version}")
         except BaseException as error:
             # Files are deleted only when others are known to hold every version that was tried.
