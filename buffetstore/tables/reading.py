@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -11,12 +12,13 @@ from buffetstore.expressions import Expression, columns_of
 from buffetstore.objects.helpers import get_buffer, get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.tables.deletion_vectors import DeletionVector, read_positions
-from buffetstore.tables.file_table import STRINGS, partition_array, rows
+from buffetstore.tables.file_table import partition_array, rows
 from buffetstore.tables.log import join
+from buffetstore.tables.log_columns import STRINGS
 from buffetstore.tables.schema import stored_name, stored_schema
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -113,8 +115,11 @@ async def read_tables(
     predicate: Expression | None = None,
     fetch: Fetch | None = None,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
-) -> AsyncIterator[pa.Table]:
-    """Yield the rows of each of `files`, in their order, while later files are being read already."""
+) -> AsyncGenerator[pa.Table, None]:
+    """Yield the rows of each of `files`, in their order, while later files are being read already.
+
+    Whoever may stop half way closes the iterator: until then files are being read.
+    """
     found = rows(files)
     calls = [
         lambda file=file: read_file(
@@ -122,8 +127,10 @@ async def read_tables(
         )
         for file in found
     ]
-    async for table in ordered(calls, [file["size"] for file in found], bytes_in_flight=bytes_in_flight):
-        yield table
+    sizes = [file["size"] for file in found]
+    async with aclosing(ordered(calls, sizes, bytes_in_flight=bytes_in_flight)) as tables:
+        async for table in tables:
+            yield table
 
 
 def projected(snapshot: Snapshot, columns: Sequence[str] | None) -> pa.Schema:
