@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.tables.file_table import PIECE_ROWS
+from buffetstore.tables.log_columns import whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,8 +103,9 @@ def changed(pieces: Sequence[Piece], gone: pa.Array, added: pa.Table) -> tuple[P
 def _kept(pieces: Sequence[Piece], gone: pa.Array) -> list[Piece]:
     if len(gone) > _MANY and pieces:
         paths = pa.chunked_array([piece.batch["path"] for piece in pieces])
-        known = pc.is_in(paths, value_set=gone).chunks
-        rows = [np.flatnonzero(chunk.to_numpy(zero_copy_only=False)) for chunk in known]
+        known = whole(pc.is_in(paths, value_set=gone)).to_numpy(zero_copy_only=False)  # its chunks may be others
+        ends = np.cumsum([piece.batch.num_rows for piece in pieces])[:-1]
+        rows = [np.flatnonzero(part) for part in np.split(known, ends)]
     else:
         hashes = hashes_of(gone)
         rows = [piece.rows_of(gone, hashes) for piece in pieces]

@@ -316,3 +316,16 @@ def test_schemas_come_back(every_type) -> None:
         schema_from_json("{}")
     with pytest.raises(UnsupportedFeatureError, match="variant"):
         schema_from_json('{"fields":[{"name":"a","type":"variant","nullable":true}]}')
+
+
+async def test_a_refresh_without_news_is_one_request(table, store) -> None:
+    counting = CountingStore(store, latency_seconds=0.005)
+    other = await DeltaTable.open(counting, "t")
+    counting.reset()
+    assert (await other.refresh()).version == 4
+    assert dict(counting.requests) == {"get": 1}
+    await table.append(pa.table({"k": [9]}))
+    counting.reset()
+    assert (await other.refresh()).version == 5
+    assert counting.requests["list_objects"] == 0
+    assert counting.round_trips == 2
