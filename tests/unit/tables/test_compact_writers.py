@@ -24,7 +24,7 @@ from buffetstore.schemas.types import Price, Timestamp  # noqa: TC001 - pydantic
 from buffetstore.storage import LakeStorage
 from buffetstore.tables import DeltaTable
 from buffetstore.tables.operations import compact as module
-from buffetstore.tables.operations.bins import row_width
+from buffetstore.tables.operations.bins import Coarsening, row_width
 from buffetstore.testing import FaultyStore, random_faults
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.string())])
@@ -304,7 +304,8 @@ class TestRevisions:
                 table = await lake.table("restated")
                 match random.randrange(5):
                     case 0 | 1:
-                        compacted += (await table.compact(bytes_in_flight=random.choice([500, 5000, 10**9]))).commits
+                        memory, coarsening = random.choice([500, 5000, 10**9]), random.choice([None, Coarsening()])
+                        compacted += (await table.compact(bytes_in_flight=memory, coarsening=coarsening)).commits
                     case 2:
                         await table.checkpoint()
                     case 3:
