@@ -165,11 +165,8 @@ class FeedMethods(WritableTable):
         live = LiveFiles(files, partitioned=bool(snapshot.partition_columns))
         async with aclosing(self._entries(first, snapshot.version, last, asked.poll_seconds)) as windows:
             async for entries in windows:
-                await in_thread(live.look_up, entries)
-                told: list[tuple[Entry, Snapshot, list[Part]]] = []
-                for entry in entries:
-                    snapshot = _followed(snapshot, entry, asked)
-                    told.append((entry, snapshot, live.parts(entry, self.path)))
+                told = await in_thread(_parts, entries, snapshot, live, asked)
+                snapshot = told[-1][1]
                 async with aclosing(self._told(told, start, asked)) as found:
                     async for change in found:
                         yield change
@@ -303,6 +300,18 @@ class FeedMethods(WritableTable):
             )
         if start.version < -1 or (start.parts is not None and (start.version < 0 or start.parts < 0)):
             raise InvalidInputError(f"since {start} is no version of a table")
+
+
+def _parts(
+    entries: Sequence[Entry], snapshot: Snapshot, live: LiveFiles, asked: _Asked
+) -> list[tuple[Entry, Snapshot, list[Part]]]:
+    """Return what each commit changed, and what its rows look like."""
+    live.look_up(entries)
+    told = []
+    for entry in entries:
+        snapshot = _followed(snapshot, entry, asked)
+        told.append((entry, snapshot, live.parts(entry, snapshot.path)))
+    return told
 
 
 def _followed(snapshot: Snapshot, entry: Entry, asked: _Asked) -> Snapshot:
