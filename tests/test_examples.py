@@ -13,9 +13,11 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ARGUMENTS = {"web_service.py": ["--check"]}
 SAYS = {
     "basic_local.py": "a correction: 1 row replaced",
+    "exactly_once.py": "the rows are there once",
     "gcs_storage_example.py": "30 rows from",
     "notebook_style.py": "rows in batches",
     "own_data_type.py": "above the venue's cap",
+    "time_travel.py": "brought back: 10 rows",
     "web_service.py": "twenty requests at once",
 }
 

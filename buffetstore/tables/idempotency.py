@@ -74,7 +74,7 @@ def already_done(held: Mapping[str, Txn], txns: Sequence[Txn]) -> bool:
     if first.app_id.startswith(_SOURCE) and known.version == first.version and len(txns) > 1:
         content = held.get(txns[1].app_id)
         if content is not None:
-            _same_content(content, txns[1], f"{first.app_id.removeprefix(_SOURCE)}, {first.version}")
+            _same_content(content, txns[1], (first.app_id.removeprefix(_SOURCE), first.version))
     return True
 
 
@@ -111,7 +111,7 @@ def expired(txn: Txn, now: int, retention: int) -> bool:
     return txn.last_updated is not None and txn.last_updated + retention < now
 
 
-def _same_content(known: Txn, ours: Txn, key: str) -> None:
+def _same_content(known: Txn, ours: Txn, key: IdempotencyKey) -> None:
     if known.version != ours.version:
         raise IdempotencyKeyReusedError(
             f"idempotency key {key!r} was used for a write of other rows: give these a key of their own"

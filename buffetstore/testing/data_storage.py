@@ -8,7 +8,8 @@
             async with MyStorage(...) as storage:
                 yield storage
 
-The storage knows the built-in data types and is empty.
+The storage knows the built-in data types and is empty. What only a storage with versions does is asked of a
+`VersionedStorage`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from buffetstore.errors import (
+    IdempotencyKeyReusedError,
     InvalidInputError,
     InvalidQueryError,
     SchemaValidationError,
@@ -30,11 +32,13 @@ from buffetstore.errors import (
     UnknownSchemaVersionError,
 )
 from buffetstore.query import DataQuery, QueryOptimizer
+from buffetstore.storage import VersionedStorage, read_lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from buffetstore.storage import DataStorage
+    from buffetstore.storage.base import WriteMode
 
 SYMBOLS = ("AAPL", "BTC/USD", "BRK.B", "^GSPC", "ES=F", "..", ".", "日経", "a b%2Fc", "_x", "-")
 
@@ -59,6 +63,13 @@ def bars(symbols: Iterable[str] = ("AAPL", "MSFT"), days: Iterable[int] = range(
 def keys(rows: Iterable[dict[str, Any]]) -> list[tuple[str, int]]:
     """Return symbol and day of each row."""
     return [(row["symbol"], row["timestamp"].day) for row in rows]
+
+
+def with_versions(storage: DataStorage) -> VersionedStorage:
+    """Return the storage, or skip the test where it keeps no versions."""
+    if not isinstance(storage, VersionedStorage):
+        pytest.skip(f"{type(storage).__name__} keeps no versions (it is no VersionedStorage)")
+    return storage
 
 
 @pytest.mark.asyncio
@@ -283,6 +294,70 @@ class DataStorageContract:
         rows = (await storage.retrieve_data(DataQuery("market_data"))).to_pylist()
         expected = bars([*(f"S{number}" for number in range(8)), "SHARED"])
         assert sorted(keys(rows)) == sorted(keys(expected))
+
+    @pytest.mark.parametrize("mode", [None, "upsert", "append", "overwrite"])
+    async def test_a_write_that_is_sent_twice_lands_once(self, storage: DataStorage, mode: WriteMode | None) -> None:
+        first = await storage.store_data("market_data", bars(), mode=mode, idempotency_key="monday")
+        assert (first.rows, first.inserted, first.done_before) == (10, 10, False)
+        again = await storage.store_data("market_data", bars(), mode=mode, idempotency_key="monday")
+        assert (again.rows, again.unchanged, again.done_before) == (10, 10, True)
+        assert again.table_version == first.table_version
+        with pytest.raises(IdempotencyKeyReusedError, match="monday"):
+            await storage.store_data("market_data", bars(["TSLA"]), mode=mode, idempotency_key="monday")
+        rows = (await storage.retrieve_data(DataQuery("market_data"))).to_pylist()
+        assert keys(rows) == keys(bars())
+
+    async def test_a_source_that_counts_its_writes(self, storage: DataStorage) -> None:
+        for number in (0, 1, 1, 0):
+            await storage.store_data(
+                "market_data", [bar(day=1 + number)], mode="append", idempotency_key=("feed", number)
+            )
+        assert (await storage.retrieve_data(DataQuery("market_data"))).rows == 2
+
+    async def test_the_modes_of_writing(self, storage: DataStorage) -> None:
+        await storage.store_data("market_data", bars(), mode="append")
+        changed = await storage.store_data("market_data", [bar("AAPL", 2, volume=7), bar("TSLA")], mode="upsert")
+        assert (changed.inserted, changed.updated) == (1, 1)
+        await storage.store_data("market_data", bars(["NVDA"]), mode="overwrite")
+        assert keys((await storage.retrieve_data(DataQuery("market_data"))).to_pylist()) == keys(bars(["NVDA"]))
+        with pytest.raises(InvalidInputError, match="'replace' is none of 'upsert', 'append', 'overwrite'"):
+            await storage.store_data("market_data", bars(), mode="replace")  # type: ignore[arg-type]
+
+    async def test_history_and_going_back(self, storage: DataStorage) -> None:
+        versioned = with_versions(storage)
+        first = await versioned.store_data("market_data", bars(), inputs=["bars.csv"], code_version="9f2c")
+        await versioned.delete_data("market_data", filters={"symbol": "AAPL"})
+        newest, before, *_ = await versioned.history("market_data")
+        assert newest.version == before.version + 1
+        (told,) = read_lineage(before.user_metadata)
+        assert (told.inputs, told.code_version) == (("bars.csv",), "9f2c")
+        done = await versioned.restore("market_data", first.table_version)
+        assert done.restored_version == first.table_version
+        rows = (await versioned.retrieve_data(DataQuery("market_data"))).to_pylist()
+        assert keys(rows) == keys(bars())
+        with pytest.raises(TableVersionNotFoundError):
+            await versioned.restore("market_data", 99)
+
+    async def test_upkeep_changes_no_row(self, storage: DataStorage) -> None:
+        versioned = with_versions(storage)
+        await versioned.store_data("market_data", bars())
+        before = await versioned.retrieve_data(DataQuery("market_data"))
+        done = await versioned.compact("market_data")
+        assert (done.files_removed > done.files_added > 0, done.rows) == (True, 10)
+        assert (await versioned.vacuum("market_data")).files == 0
+        assert (await versioned.verify("market_data", deep=True)).ok
+        assert not (await versioned.repair("market_data", dry_run=False)).removed
+        assert (await versioned.retrieve_data(DataQuery("market_data"))).table.equals(before.table)
+        files = await versioned.list_files("market_data")
+        assert sum(file.rows or 0 for file in files) == 10
+
+    async def test_following_what_changes(self, storage: DataStorage) -> None:
+        versioned = with_versions(storage)
+        stored = await versioned.store_data("market_data", bars())
+        told = [change async for change in versioned.changes("market_data")]
+        assert sum(change.rows.num_rows for change in told) == 10
+        assert [change async for change in versioned.changes("market_data", stored.table_version)] == []
+        assert [change async for change in versioned.changes("market_data", str(told[-1].cursor))] == []
 
     async def test_closing_twice_is_safe(self, storage: DataStorage) -> None:
         await storage.store_data("market_data", bars())

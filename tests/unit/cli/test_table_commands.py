@@ -5,7 +5,9 @@ import sys
 
 import pytest
 
-VERSIONED = ("history", "restore", "compact")
+VERSIONED = ("history", "restore", "changes", "compact", "vacuum", "verify", "repair")
+ALONE = [(name,) for name in VERSIONED if name != "restore"]
+SHORT = ("--retention", "0 hours", "--allow-short-retention")
 
 
 def rows(cli) -> int:
@@ -75,6 +77,68 @@ def test_compact(filled) -> None:
     assert rows(filled) == 3
 
 
+def test_vacuum(filled) -> None:
+    filled("compact", "market_data")
+    assert "that nothing needs" in filled("vacuum", "market_data").out
+    would = filled("vacuum", "market_data", *SHORT, "--dry-run")
+    assert would.out.count(".parquet") == 3
+    assert "would be deleted" in would.out
+    asked = filled("vacuum", "market_data", *SHORT)
+    assert (asked.code, "--yes" in asked.err) == (2, True)
+    assert rows_at(filled, 1) == 3
+    done = filled("vacuum", "market_data", *SHORT, "--yes", "--json").json
+    assert (done["files"], len(done["listing"]), done["dry_run"]) == (3, 3, False)
+    assert filled("query", "market_data", "--table-version", "1").code == 1
+    assert rows(filled) == 3
+    gone = filled("restore", "market_data", "--version", "1", "--yes")
+    assert (gone.code, "vacuumed" in gone.err) == (1, True)
+    assert "0 files brought back" in filled("restore", "market_data", "--version", "1", "--yes", "--ignore-missing").out
+
+
+def rows_at(cli, version: int) -> int:
+    return len(cli("query", "market_data", "--table-version", str(version), "--json").json["records"])
+
+
+def test_verify_and_repair(filled, tmp_path) -> None:
+    assert "ok" in filled("verify").out
+    assert "needs no repair" in filled("repair", "market_data").out
+    (deep,) = filled("verify", "market_data", "--deep", "--json").json
+    assert (deep["ok"], deep["deep"], deep["data_type"]) == (True, True, "market_data")
+    next((tmp_path / "lake").rglob("day=03/*.parquet")).unlink()
+    found = filled("verify")
+    assert found.code == 1
+    assert "missing" in found.out
+    assert "buffetstore repair market_data" in found.out
+    assert filled("verify", "--json").code == 1
+    asked = filled("repair", "market_data")
+    assert (asked.code, "Their rows are lost to it" in asked.err) == (2, True)
+    assert "would be taken out" in filled("repair", "market_data", "--dry-run").out
+    assert len(filled("repair", "market_data", "--yes", "--json").json["removed"]) == 1
+    assert filled("verify").code == 0
+    assert rows(filled) == 2
+
+
+def test_verify_of_nothing(cli) -> None:
+    assert "buffetstore ingest --help" in cli("verify").out
+
+
+def test_changes(filled) -> None:
+    filled("delete", "market_data", "--to", "2024-01-02", "--yes")
+    shown = filled("changes", "market_data")
+    lines = [line.strip() for line in shown.out.splitlines()]
+    assert [line[0] for line in lines if line[0] in "+-"] == ["+", "+", "+", "-"]
+    assert "to go on: buffetstore changes market_data --since 2" in shown.err
+    assert "nothing changed" in filled("changes", "market_data", "--since", "2").err
+    told = filled("changes", "market_data", "--json", "--columns", "timestamp,volume", "--since", "1")
+    (row,) = (json.loads(line) for line in told.out.splitlines())
+    assert (row["volume"], row["_change_type"], row["_cursor"]) == (82488700, "delete", "2")
+    some = filled("changes", "market_data", "--limit", "2", "--json").out.splitlines()
+    assert len(some) == 2
+    cursor = json.loads(some[-1])["_cursor"]
+    rest = filled("changes", "market_data", "--since", cursor, "--json").out.splitlines()
+    assert len(rest) == 2, "a file of a commit is a place to go on from"
+
+
 @pytest.mark.parametrize(
     ("command", "code", "shown"),
     [
@@ -92,6 +156,13 @@ def test_compact(filled) -> None:
         (("compact", "market_data", "--target-mib", "0"), 2, "--target-mib"),
         (("compact", "market_data", "--filter", "symbl=AAPL"), 2, "did you mean 'symbol'"),
         (("history", "market_data", "--limit", "-1"), 2, "--limit"),
+        (("vacuum", "market_data", "--retention", "soon"), 2, "interval 7 days"),
+        (("vacuum", "market_data", "--retention", "1 day"), 2, "shorter than the 168 hours"),
+        (("changes", "market_data", "--since", "x"), 2, "'12' or '12:3'"),
+        (("changes", "market_data", "--since", "9"), 1, "the latest is 1"),
+        (("changes", "market_data", "--until", "9"), 1, "the latest is 1"),
+        (("changes", "market_data", "--columns", "symbl"), 2, "did you mean 'symbol'"),
+        (("changes", "market_data", "--timestamp", "noon"), 2, "'noon' is no moment"),
     ],
 )
 def test_wrong_input_is_told_what_to_do(filled, command, code: int, shown: str) -> None:
@@ -101,7 +172,9 @@ def test_wrong_input_is_told_what_to_do(filled, command, code: int, shown: str) 
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("command", [("delete", "--all"), ("restore", "--version=0"), ("history",), ("compact",)])
+@pytest.mark.parametrize(
+    "command", [("delete", "--all"), ("restore", "--version=0"), *((name,) for name in VERSIONED if name != "restore")]
+)
 def test_a_data_type_that_is_not_there(filled, command) -> None:
     name, *options = command
     yes = ["--yes"] if name in {"delete", "restore"} else []

@@ -81,6 +81,28 @@ def test_scan_is_a_plain_iterator_that_may_be_left_early(storage: sync.StorageMa
     assert sum(len(batch) for batch in storage.scan(DataQuery("market_data"))) == 20
 
 
+def test_back_and_forth_through_versions(storage: sync.StorageManager) -> None:
+    first = storage.store_data("market_data", BARS, idempotency_key="monday", inputs=["bars.csv"])
+    assert storage.store_data("market_data", BARS, idempotency_key="monday").done_before
+    storage.delete_data("market_data", filters={"symbol": "MSFT"})
+    assert [record.operation for record in storage.history("market_data", 2)] == ["DELETE", "MERGE"]
+    assert storage.restore("market_data", first.table_version).restored_version == 1
+    assert storage.compact("market_data").files_added == 1
+    assert storage.verify("market_data", deep=True).ok
+    assert not storage.repair("market_data").removed
+    assert storage.vacuum("market_data", dry_run=True).files == 0
+    assert sum(file.rows or 0 for file in storage.list_files("market_data")) == 20
+
+
+def test_changes_are_a_plain_iterator_that_may_be_left_early(storage: sync.StorageManager) -> None:
+    storage.store_data("market_data", BARS)
+    following = storage.changes("market_data", tail=True)
+    assert next(following).version == 1
+    following.close()
+    assert sum(len(change.rows) for change in storage.changes("market_data")) == 20
+    assert list(storage.changes("market_data", since=1)) == []
+
+
 def test_errors_are_those_of_the_awaited_manager(storage: sync.StorageManager) -> None:
     with pytest.raises(SchemaValidationError, match="price"):
         storage.store_data("market_data", [{**BARS[0], "price": -1}])
