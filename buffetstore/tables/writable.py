@@ -12,7 +12,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpointer import Checkpointer
 from buffetstore.tables.commit import Committed
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.constraints import admitted
+from buffetstore.tables.constraints import admitted, checks_of
 from buffetstore.tables.features import check_writable, is_append_only
 from buffetstore.tables.files import Layout, default_layout, fitted
 from buffetstore.tables.group import GroupCommit
@@ -96,11 +96,13 @@ class WritableTable(TableView):
         """
         self._check_writable()
         seen = self.snapshot
-        rows = await in_thread(admitted, table, seen)
+        rows = await in_thread(fitted, table, seen.schema)
         txns = await self._txns(idempotency_key, txn, rows)
         done_before = already_done(seen.txns, txns)
         if done_before or (not rows.num_rows and not txns):
             return CommitResult(seen.version, (), 0, done_before)
+        if checks_of(seen.protocol, seen.metadata):
+            await in_thread(admitted, rows, seen)
         adds = await self._writer.write(seen, rows, layout or self._layout())
         proposal = Proposal("WRITE", adds, txns=txns, user_metadata=user_metadata, metrics=written(adds, rows.num_rows))
         with sent_again_by(txns):

@@ -146,6 +146,15 @@ async def test_every_way_to_write_is_held(table) -> None:
     assert (await table.to_arrow())["n"].to_pylist() == [3]
 
 
+async def test_a_write_that_is_sent_again_was_done_whatever_has_been_declared_since(table) -> None:
+    await table.append(rows({"n": -1}), idempotency_key="k")
+    await table.delete(Comparison("n", "<", 0))
+    await table.add_constraint("positive", "n > 0")
+    assert (await table.append(rows({"n": -1}), idempotency_key="k")).rows == 0
+    with pytest.raises(ConstraintViolationError):
+        await table.append(rows({"n": -1}), idempotency_key="l")
+
+
 async def test_partition_columns_are_held_too(store) -> None:
     async with DeltaTable.create(store, "p", SCHEMA, partition_by=["s"]) as table:
         await table.append(rows({"s": "x"}))
