@@ -66,6 +66,7 @@ def report(found: dict[str, dict[str, Any]]) -> str:
 
 
 @pytest.mark.benchmark
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("files", [100_000, 1_000_000])
 def test_a_thousand_commits(tmp_path: Path, files: int) -> None:
     found = measure(tmp_path, 1000, files)
