@@ -30,7 +30,6 @@ from buffetstore.expressions import (
     columns_of,
     mask,
 )
-from buffetstore.tables.files import fitted
 from buffetstore.tables.schema import field_metadata, schema_from_json
 from buffetstore.tables.sql import parse_predicate, to_sql
 
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from buffetstore.tables.actions import Metadata, Protocol
-    from buffetstore.tables.snapshot import Snapshot
 
 PREFIX = "delta.constraints."
 INVARIANTS = "delta.invariants"
@@ -92,21 +90,6 @@ def check_rows(rows: pa.Table, checks: Iterable[Check], table: str) -> None:
             ) from error
         if pc.all(passing).as_py() is False:
             _refuse(rows, check, passing, table)
-
-
-def admitted(table: pa.Table, snapshot: Snapshot) -> pa.Table:
-    """Return the rows in the table's schema, held to what it declares; call it in a thread.
-
-    Raises
-    ------
-    InvalidInputError
-        They do not fit the schema.
-    ConstraintViolationError
-        They break a constraint.
-    """
-    rows = fitted(table, snapshot.schema)
-    check_rows(rows, checks_of(snapshot.protocol, snapshot.metadata), snapshot.path)
-    return rows
 
 
 def compiled_check(name: str, predicate: Expression | str, schema: pa.Schema) -> Check:

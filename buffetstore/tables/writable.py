@@ -12,13 +12,13 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpointer import Checkpointer
 from buffetstore.tables.commit import Committed
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.constraints import admitted, checks_of
+from buffetstore.tables.constraints import checks_of
 from buffetstore.tables.features import check_writable, is_append_only
 from buffetstore.tables.files import Layout, default_layout, fitted
 from buffetstore.tables.group import GroupCommit
 from buffetstore.tables.idempotency import IdempotencyKey, already_done, sent_again_by, transactions
 from buffetstore.tables.operations.modify import delete_rows, overwrite_rows, upsert_rows
-from buffetstore.tables.operations.write import Writer, written
+from buffetstore.tables.operations.write import Writer, admitted, written
 from buffetstore.tables.results import CommitResult, DeleteResult, RestoreResult, UpsertResult
 from buffetstore.tables.schema import schema_to_json
 from buffetstore.tables.view import TableView

@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.constraints import check_rows, checks_of
 from buffetstore.tables.file_table import removal
-from buffetstore.tables.files import DataPart, stem_of, write_parts
+from buffetstore.tables.files import DataPart, fitted, stem_of, write_parts
 from buffetstore.tables.reading import read_tables
 from buffetstore.tables.revision_order import kept_tags
 
@@ -61,6 +62,21 @@ class Writer:
     ) -> AsyncGenerator[pa.Table, None]:
         """Yield the rows of each file, in order."""
         return read_tables(self.store, snapshot, files, formatter=self.formatter, columns=columns, predicate=predicate)
+
+
+def admitted(table: pa.Table, snapshot: Snapshot) -> pa.Table:
+    """Return the rows in the table's schema, held to what it declares; call it in a thread.
+
+    Raises
+    ------
+    InvalidInputError
+        They do not fit the schema.
+    ConstraintViolationError
+        They break a constraint.
+    """
+    rows = fitted(table, snapshot.schema)
+    check_rows(rows, checks_of(snapshot.protocol, snapshot.metadata), snapshot.path)
+    return rows
 
 
 def written(adds: Sequence[AddFile], rows: int) -> dict[str, int]:
