@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,17 +10,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from buffetstore.cli.common import Json, Store, counted, human_bytes, manager, out, print_json, run
+from buffetstore.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from buffetstore.storage import DataTypeDescription
+    from buffetstore.storage import DataFile, DataTypeDescription
 
 
 def ls(
     data_type: Annotated[str | None, typer.Argument(help="Only this one.", show_default=False)] = None,
+    files: Annotated[bool, typer.Option("--files", help="The data files of DATA_TYPE instead.")] = False,
+    prefix: Annotated[str, typer.Option(help="Of the files, those below: year=2024/month=01/.")] = "",
     store: Store = None,
     as_json: Json = False,
 ) -> None:
-    """List the data types that hold something: rows, files, size, first and last time."""
+    """List the data types that hold something: rows, files, size, first and last time; or the files of one."""
+    if files or prefix:
+        if data_type is None:
+            raise InvalidInputError("the files of which data type? buffetstore ls market_data --files, say")
+        _list_files(run(_files(store, data_type, prefix)), as_json=as_json)
+        return
     found = run(_described(store, data_type))
     if as_json:
         print_json([_plain(each) for each in found])
@@ -63,6 +71,21 @@ def describe(
     for engine, code in found.read_with.items():
         out.print(f"\n[bold]{escape(engine)}[/]")
         out.print(code, markup=False, highlight=False, soft_wrap=True)
+
+
+def _list_files(found: list[DataFile], *, as_json: bool) -> None:
+    if as_json:
+        print_json([asdict(file) for file in found])
+        return
+    for file in found:
+        rows = "" if file.rows is None else counted(file.rows, "row")
+        out.print(f"{human_bytes(file.bytes):>9} {rows:>15}  {escape(file.path)}", highlight=False, soft_wrap=True)
+    out.print(f"[dim]{counted(len(found), 'file')}, {human_bytes(sum(file.bytes for file in found))}[/]")
+
+
+async def _files(store: str | None, data_type: str, prefix: str) -> list[DataFile]:
+    async with manager(store) as storage:
+        return await storage.list_files(data_type, prefix)
 
 
 async def _described(store: str | None, data_type: str | None) -> list[DataTypeDescription]:

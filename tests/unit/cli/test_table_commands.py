@@ -68,6 +68,15 @@ def test_it_asks_first(filled, command, monkeypatch: pytest.MonkeyPatch) -> None
     assert rows(filled) == 0
 
 
+def test_the_files_of_a_data_type(filled) -> None:
+    shown = filled("ls", "market_data", "--files")
+    assert shown.out.count("1 row  raw/market_data/year=2024/month=01/") == 3
+    (file,) = filled("ls", "market_data", "--prefix", "year=2024/month=01/day=03", "--json").json
+    assert (file["rows"], file["start"]) == (1, "2024-01-03T00:00:00+00:00")
+    assert filled("ls", "--files").code == 2
+    assert filled("ls", "forecasts", "--files").code == 1
+
+
 def test_compact(filled) -> None:
     assert filled("compact", "market_data", "--from", "2024-01-04").out.startswith("market_data has nothing to gain")
     done = filled("compact", "market_data")
