@@ -15,7 +15,7 @@ from buffetstore.tables.file_pieces import as_table, changed, pieces_of
 from buffetstore.tables.file_table import conform, files_schema, from_batches
 from buffetstore.tables.latest import latest_actions
 from buffetstore.tables.log_columns import may_be_unusual, whole
-from buffetstore.tables.schema import mapping_of, schema_of
+from buffetstore.tables.schema import mapping_of, schema_of, stored_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -129,14 +129,26 @@ def _replay_files(
     _refuse_absolute(whole(added["path"]), path)
     if base is None:
         return changed((), pa.array([], pa.string()), added)
-    target = files_schema(schema)
-    if isinstance(base, Snapshot):
-        pieces = base.pieces if base.files.schema.equals(target) else pieces_of(conform(base.files, target))
+    target, moved = files_schema(schema), _moved(base.schema, schema)
+    if isinstance(base, Snapshot) and not moved and base.files.schema.equals(target):
+        pieces = base.pieces
     else:
-        pieces = pieces_of(conform(base.files, target))
-        for piece in pieces:
-            _refuse_absolute(piece.batch["path"], path)
+        statistics = [f"{kind}.{name}" for name in moved for kind in ("min", "max", "null_count")]
+        held = [name for name in statistics if name in base.files.column_names]
+        pieces = pieces_of(conform(base.files.drop_columns(held), target))
+        if not isinstance(base, Snapshot):
+            for piece in pieces:
+                _refuse_absolute(piece.batch["path"], path)
     return changed(pieces, latest.paths, added)
+
+
+def _moved(before: pa.Schema, now: pa.Schema) -> list[str]:
+    """Return the columns that files have under another name than before: what was known of them is another's."""
+    return [
+        field.name
+        for field in now
+        if field.name in before.names and stored_name(field) != stored_name(before.field(field.name))
+    ]
 
 
 def _refuse_absolute(paths: pa.Array, path: str) -> None:

@@ -134,6 +134,25 @@ async def test_a_mapping_that_was_turned_off_says_nothing(store) -> None:
     assert (await (await DeltaTable.open(store, "t")).to_arrow()).to_pylist() == [{"n": 1}]
 
 
+async def test_a_column_that_went_and_came_again_under_its_name_has_no_bounds_from_before(store) -> None:
+    mode = {"delta.columnMapping.mode": "name"}
+    protocol = {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}
+    stats = {"numRecords": 1, "minValues": {"c1": 5}, "maxValues": {"c1": 5}, "nullCount": {"c1": 0}}
+    old = await put_file(store, "old.parquet", pa.table({"c0": [1], "c1": [5]}), stats)
+    kept = mapped("k", "long", 1, "c0")
+    await put_log(store, 0, protocol, metadata([kept, mapped("n", "long", 2, "c1")], **mode), old)
+    table = await DeltaTable.open(store, "t")
+    assert table.files(Comparison("n", "<", 5)).num_rows == 0
+    await put_log(store, 1, metadata([kept], **mode))
+    await put_log(store, 2, metadata([kept, mapped("n", "long", 3, "c2")], **mode))
+    for each in (await DeltaTable.open(store, "t"), table):
+        await each.refresh()
+        assert (await each.to_arrow(predicate=IsNull("n"))).to_pylist() == [{"k": 1, "n": None}]
+    await put_log(store, 3, metadata([mapped("n", "long", 1, "c0"), mapped("k", "long", 3, "c2")], **mode))
+    await table.refresh()
+    assert (await table.to_arrow()).to_pylist() == [{"n": 1, "k": None}]
+
+
 async def test_types_that_were_widened(store) -> None:
     old = pa.table({"i": pa.array([1, None], pa.int16()), "f": pa.array([1.5, 2.5], pa.float32())})
     stats = {"numRecords": 2, "minValues": {"i": 1, "f": 1.5}, "maxValues": {"i": 1, "f": 2.5}, "nullCount": {"i": 1}}
