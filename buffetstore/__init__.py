@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from buffetstore.config import AzureConfig, GCSConfig, LayerConfig, S3Config
     from buffetstore.errors import (
         AccessError,
+        CommitUnknownError,
         ConfigurationError,
         ConflictError,
         CorruptionError,
+        IdempotencyKeyReusedError,
         InvalidInputError,
         InvalidQueryError,
         NotFoundError,
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AccessError",
     "AzureConfig",
+    "CommitUnknownError",
     "ConfigurationError",
     "ConflictError",
     "CorruptionError",
@@ -48,6 +51,7 @@ __all__ = [
     "DeleteResult",
     "GCSConfig",
     "GCSStorageManager",
+    "IdempotencyKeyReusedError",
     "InvalidInputError",
     "InvalidQueryError",
     "LayerConfig",

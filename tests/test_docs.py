@@ -88,6 +88,7 @@ def run_console(block: Block, environment: dict[str, str]) -> None:
     assert done.returncode == 0, f"README.md:{block.line}\n{block.code}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.timeout(400)
 def test_the_readme_runs(surroundings: dict[str, str]) -> None:
     names: dict[str, object] = {"__name__": "readme"}
     ran = 0

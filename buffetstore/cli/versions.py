@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,7 +45,7 @@ def history(
         return
     table = Table("version", "time", "operation", "what", "from", box=None, padding=(0, 2))
     for record in records:
-        when = f"{record.timestamp:%Y-%m-%d %H:%M:%S}" if record.timestamp else ""
+        when = _shown(record.committed_at) if record.committed_at else ""
         origin = "; ".join(_in_words(each) for each in _lineage(record))
         table.add_row(str(record.version), when, escape(record.operation or ""), _what(record), escape(origin))
     out.print(table)
@@ -93,6 +93,11 @@ def parse_moment(option: str, text: str) -> datetime:
             f"{option} {text!r} has no zone: write {moment.isoformat()}Z for UTC, or {moment.isoformat()}-05:00"
         )
     return moment
+
+
+def _shown(moment: datetime) -> str:
+    """Return a time at which the version was there already: going back to it must not give the one before."""
+    return (moment + timedelta(microseconds=-moment.microsecond % 1000)).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 async def _history(store: str | None, data_type: str, limit: int | None) -> list[CommitRecord]:

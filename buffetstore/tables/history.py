@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import count
@@ -21,7 +21,7 @@ from buffetstore.tables.load import load
 from buffetstore.tables.log import MEND, commit_key
 from buffetstore.tables.operations.restore import restore_files
 from buffetstore.tables.results import RestoreResult
-from buffetstore.tables.time_travel import version_at
+from buffetstore.tables.time_travel import modified_times, version_at
 from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ _WINDOW = 64
 class CommitRecord:
     """One commit, as far as its writer told: everything but the version may be absent.
 
-    `parameters` and `metrics` are in the words of the engine that wrote them.
+    `parameters` and `metrics` are in the words of the engine that wrote them. `timestamp` is by its writer's clock;
+    `committed_at` is the time that `DeltaTable.open(timestamp=)` and `restore(timestamp=)` go by.
     """
 
     version: int
@@ -52,6 +53,7 @@ class CommitRecord:
     commit_id: str | None = None
     read_version: int | None = None
     is_blind_append: bool | None = None
+    committed_at: datetime | None = None
 
 
 class History:
@@ -94,12 +96,13 @@ class HistoryMethods(WritableTable):
     async def _commits(self, limit: int | None) -> AsyncGenerator[CommitRecord, None]:
         newest = (await self.refresh()).version
         oldest = 0 if limit is None else max(0, newest + 1 - limit)
+        stamps = await modified_times(self.store, self.path)
         for start in count(newest, -_WINDOW):
             versions = range(start, max(start - _WINDOW, oldest - 1), -1)
             found = await gather([partial(_read_record, self.store, self.path, version) for version in versions])
             for record in found:
                 if record is not None:
-                    yield record
+                    yield record if record.committed_at else replace(record, committed_at=stamps.get(record.version))
             if len(versions) < _WINDOW or all(record is None for record in found):
                 return
 
@@ -167,6 +170,7 @@ def _record(data: bytes, path: str, version: int) -> CommitRecord:
         info = CommitInfo.from_json(body)
         stamp = info.in_commit_timestamp or info.timestamp
         moment = datetime.fromtimestamp(stamp / 1000, UTC) if stamp else None
+        committed = moment if info.in_commit_timestamp else None
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         key = commit_key(path, version)
         raise CorruptLogError(
@@ -183,4 +187,5 @@ def _record(data: bytes, path: str, version: int) -> CommitRecord:
         info.commit_id,
         info.read_version,
         info.blind_append if "isBlindAppend" in body else None,
+        committed,
     )

@@ -56,6 +56,11 @@ async def version_at(store: ObjectStore, path: str, moment: datetime) -> int:
     return found[-1]
 
 
+async def modified_times(store: ObjectStore, path: str) -> dict[int, datetime]:
+    """Return when each version was committed by the store's clock, each at least a millisecond after the one before."""
+    return _modified((await list_log(store, path)).commits)
+
+
 def _modified(commits: Mapping[int, ObjectMeta]) -> dict[int, datetime]:
     stamps: dict[int, datetime] = {}
     last = datetime.min.replace(tzinfo=UTC)

@@ -47,6 +47,13 @@ async def test_commits_newest_first(table) -> None:
         table.history(-1)
 
 
+async def test_going_back_to_the_time_of_a_commit_gives_that_commit(table, store) -> None:
+    for n in range(3):
+        await table.append(rows(n))
+    for record in await table.history():
+        assert (await DeltaTable.open(store, "t", timestamp=record.committed_at)).version == record.version
+
+
 async def test_what_others_committed_is_there_too(table, store) -> None:
     other = await DeltaTable.open(store, "t")
     await other.append(rows(1))
@@ -63,7 +70,7 @@ async def test_hundreds_of_commits_are_read_in_windows(table, store) -> None:
     again = await DeltaTable.open(counting, "t")
     counting.reset()
     assert len(await again.history(3)) == 3
-    assert dict(counting.requests) == {"get": 4}  # one of them looks for news
+    assert dict(counting.requests) == {"get": 4, "list_objects": 1}  # one looks for news, the listing has the times
     async for record in table.history():
         assert record.version == 149
         break
@@ -76,7 +83,7 @@ async def test_commits_that_say_nothing_or_are_gone(table, store) -> None:
     await store.delete([commit_key("t", 0)])
     found = await table.history()
     assert [each.version for each in found] == [3, 2, 1]
-    assert found[1] == CommitRecord(2)
+    assert found[1] == CommitRecord(2, committed_at=found[1].committed_at)
 
 
 @pytest.mark.parametrize("line", [b'{"commitInfo": ', b'["commitInfo"]', b'{"commitInfo": {"timestamp": "x"}}'])
