@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import types
+from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, cast, get_args, get_origin
+from uuid import UUID
 
 import pyarrow as pa
-from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MaxLen, MinLen, MultipleOf
+from annotated_types import Unit as PhysicalUnit
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from buffetstore.errors import ConfigurationError
+from buffetstore.schemas.markers import Aliases, Sensitivity, Unit
 from buffetstore.schemas.types import Canonical
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
 # Constraints that are kernels, and parameters of pydantic's own constraint that are in the Arrow type or a kernel.
-_KNOWN = (Gt, Ge, Lt, Le, MinLen, MaxLen, Canonical)
+_KNOWN = (MinLen, MaxLen, Canonical, PhysicalUnit)
+_ORDERED = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_temporal)
 _IN_THE_TYPE = {"max_digits", "decimal_places", "allow_inf_nan", "strict", "pattern"}
 _PLAIN: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -39,6 +44,19 @@ SUPPORTED = (
     "a pydantic model, list of these, and | None"
 )
 MAX_DIGITS = 38
+_INSTEAD: tuple[tuple[tuple[Any, ...], str], ...] = (
+    ((dict,), "a pydantic model with these fields, a list of models with key and value, or str that holds JSON"),
+    ((set, frozenset, tuple), "list[...]"),
+    ((list,), "list[str], with the type of its elements"),
+    ((bytes, bytearray), "str, in hex or base64"),
+    ((timedelta,), "int, with Unit('seconds')"),
+    ((time,), "str such as '09:30:00', or a Timestamp"),
+    ((UUID,), "str"),
+    ((Enum,), "StrEnum, or a class of str and Enum"),
+    ((complex,), "two float fields"),
+)
+_open: ContextVar[frozenset[type[Any]]] = ContextVar("_open", default=frozenset())
+"""The nested models that are being described."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +83,16 @@ class FieldSpec:
         The annotation carries a validator function, which no kernel can run.
     children:
         The fields of a nested model; the one element of a list.
+    description:
+        What the column means, in words.
+    unit:
+        What its numbers count.
+    sensitivity:
+        Who may see it; None is not said.
+    aliases:
+        Its names in earlier versions.
+    spellings:
+        Bring spellings that mean the same to one.
     """
 
     name: str
@@ -76,6 +104,11 @@ class FieldSpec:
     choices: tuple[str, ...] | None
     custom: bool
     children: tuple[FieldSpec, ...]
+    description: str = ""
+    unit: str | None = None
+    sensitivity: Sensitivity | None = None
+    aliases: tuple[str, ...] = ()
+    spellings: tuple[Canonical, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +130,7 @@ def fields_of(model: type[Any]) -> tuple[FieldSpec, ...]:
 @cache
 def _fields_of(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
     return tuple(
-        _describe(
-            name, _place(model, name), info.annotation, info.metadata, default=_default(info, _place(model, name))
-        )
+        _describe(name, _place(model, name), info.annotation, [info], default=_default(info, _place(model, name)))
         for name, info in model.model_fields.items()
     )
 
@@ -126,17 +157,53 @@ def _describe(name: str, place: str, annotation: Any, metadata: Iterable[Any], *
     filled = any(isinstance(mark, Filled) for mark in marks)
     choices = _choices(base, place)
     children = _children(name, place, base)
+    kind = _arrow_type(base, marks, choices, children, place)
     return FieldSpec(
         name=name,
-        type=_arrow_type(base, marks, choices, children, place),
+        type=kind,
         nullable=optional and not filled,
         filled=filled,
         default=default,
         constraints=tuple(mark for mark in marks if isinstance(mark, BaseMetadata)),
         choices=choices,
-        custom=any(map(_is_custom, marks)) or any(child.custom for child in children) or has_validators(base),
+        custom=any(_is_custom(mark, kind) for mark in marks)
+        or any(child.custom for child in children)
+        or has_validators(base),
         children=children,
+        spellings=tuple(mark for mark in marks if isinstance(mark, Canonical)),
+        **_said(marks, place),
     )
+
+
+def _said(marks: Iterable[Any], place: str) -> dict[str, Any]:
+    """Return what the marks say in words; of several, the last."""
+    said: dict[str, Any] = {}
+    for mark in marks:
+        if isinstance(mark, FieldInfo):
+            if mark.description:
+                said["description"] = mark.description
+            extra = mark.json_schema_extra
+            marks_ = extra if isinstance(extra, dict) else {}
+            if "unit" in marks_:
+                said["unit"] = str(marks_["unit"])
+            if "sensitivity" in marks_:
+                said["sensitivity"] = _sensitivity(marks_["sensitivity"], place)
+        elif isinstance(mark, Unit):
+            said["unit"] = mark.name
+        elif isinstance(mark, PhysicalUnit):
+            said["unit"] = str(mark.unit)
+        elif isinstance(mark, Sensitivity):
+            said["sensitivity"] = mark
+        elif isinstance(mark, Aliases):
+            said["aliases"] = (*said.get("aliases", ()), *mark.names)
+    return said
+
+
+def _sensitivity(word: Any, place: str) -> Sensitivity:
+    try:
+        return Sensitivity(word)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from None
 
 
 def _unwrap(annotation: Any, place: str) -> tuple[Any, tuple[Any, ...], bool]:
@@ -160,7 +227,7 @@ def _flat(marks: Iterable[Any]) -> tuple[Any, ...]:
     found: list[Any] = []
     for mark in marks:
         if isinstance(mark, FieldInfo):
-            found.extend(_flat(mark.metadata))
+            found.extend([mark, *_flat(mark.metadata)])
         elif isinstance(mark, GroupedMetadata):
             found.extend(_flat(mark))
         else:
@@ -177,13 +244,17 @@ def has_validators(model: Any, *, but: Iterable[str] = ()) -> bool:
     return bool(named - set(but)) or getattr(model, "model_post_init", None) is not BaseModel.model_post_init
 
 
-def _is_custom(mark: Any) -> bool:
-    """Tell whether a mark demands more than the kernels know."""
+def _is_custom(mark: Any, kind: pa.DataType) -> bool:
+    """Tell whether a mark demands more than the kernels know of columns of this type."""
+    if isinstance(mark, Gt | Ge | Lt | Le):
+        return not any(is_one(kind) for is_one in _ORDERED)
+    if isinstance(mark, MultipleOf):
+        return not (pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
     if isinstance(mark, _KNOWN):
         return False
-    if isinstance(mark, BaseMetadata):
+    if isinstance(mark, BaseMetadata) and hasattr(mark, "__dict__"):  # pydantic's own
         return bool({name for name, value in vars(mark).items() if value is not None} - _IN_THE_TYPE)
-    return hasattr(mark, "__get_pydantic_core_schema__")
+    return isinstance(mark, BaseMetadata) or hasattr(mark, "__get_pydantic_core_schema__")
 
 
 def _choices(base: Any, place: str) -> tuple[str, ...] | None:
@@ -192,8 +263,8 @@ def _choices(base: Any, place: str) -> tuple[str, ...] | None:
         if not all(isinstance(value, str) for value in values):
             raise _unsupported(base, place)
         return tuple(str(value) for value in values)
-    if isinstance(base, type) and issubclass(base, StrEnum):
-        return tuple(member.value for member in base)
+    if isinstance(base, type) and issubclass(base, Enum) and issubclass(base, str):
+        return tuple(str(member.value) for member in base)
     return None
 
 
@@ -201,8 +272,27 @@ def _children(name: str, place: str, base: Any) -> tuple[FieldSpec, ...]:
     if get_origin(base) is list:
         return (_describe(name, f"{place}[]", get_args(base)[0], ()),)
     if isinstance(base, type) and issubclass(base, BaseModel):
-        return fields_of(base)
+        return _fields_of_part(base, place)
     return ()
+
+
+def _fields_of_part(model: type[BaseModel], place: str) -> tuple[FieldSpec, ...]:
+    """Describe a nested model, which may not hold itself."""
+    if model in _open.get():
+        raise ConfigurationError(
+            f"{place} holds {model.__qualname__} inside itself: a column has a fixed depth; refer to the other row by "
+            "its key instead"
+        )
+    if model.model_config.get("extra") == "allow":
+        raise ConfigurationError(
+            f"{place} is {model.__qualname__}, which takes any extra field; a column has fixed ones: set "
+            "extra='forbid', or keep the rest in a str field as JSON"
+        )
+    token = _open.set(_open.get() | {model})
+    try:
+        return fields_of(model)
+    finally:
+        _open.reset(token)
 
 
 def _arrow_type(
@@ -236,4 +326,14 @@ def _decimal_type(marks: tuple[Any, ...], place: str) -> pa.DataType:
 
 
 def _unsupported(annotation: Any, place: str) -> ConfigurationError:
-    return ConfigurationError(f"{place} has type {annotation!r}, which no column can hold; use {SUPPORTED}")
+    base = get_origin(annotation) or annotation
+    if base is Literal:
+        instead = "Literal of strings only, or int with ge= and le="
+    elif base in {Union, types.UnionType}:
+        instead = "one type, or a field for each"
+    elif base is Any or base is object:
+        instead = f"the type that the values have: {SUPPORTED}"
+    else:
+        kinds = base.__mro__ if isinstance(base, type) else ()
+        instead = next((words for those, words in _INSTEAD if any(kind in those for kind in kinds)), SUPPORTED)
+    return ConfigurationError(f"{place} has type {annotation!r}, which no column can hold; use {instead}")

@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.schemas.arrow import fields_of
 from buffetstore.schemas.breaches import Breach
 from buffetstore.schemas.columns import Columns, in_one_piece, valid
 from buffetstore.schemas.constraints import Failure, Values, failures
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
+DUPLICATE_KEY = "duplicate_key"
 _NONE = np.empty(0, np.int64)
 
 
@@ -48,7 +48,7 @@ def missing(contract: Contract, table: pa.Table, misfits: Mapping[str, Rows]) ->
 
 def breaches(contract: Contract, columns: Columns) -> Iterator[Breach]:
     """Yield everything else that is wrong or odd: constraints, nested values, the key, rules across columns."""
-    for spec in fields_of(contract.model):
+    for spec in contract.fields:
         array = columns.array(spec.name)
         values = Values(array, encoded=partial(columns.encoded, spec.name))
         for failure in failures(spec, values):
@@ -115,4 +115,4 @@ def _repeated_keys(contract: Contract, columns: Columns) -> Iterator[Breach]:
             for key, row in zip(keys, earlier, strict=True)
         ]
 
-    yield Breach(contract.key[0], "duplicate_key", rows, messages, structural=True)
+    yield Breach(contract.key[0], DUPLICATE_KEY, rows, messages, structural=True)

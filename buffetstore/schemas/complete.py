@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError
-from buffetstore.schemas.arrow import fields_of
 from buffetstore.schemas.availability import stated
 from buffetstore.schemas.fill import replaced
 from buffetstore.schemas.timestamps import rows_where
-from buffetstore.schemas.types import Canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from datetime import datetime
 
     from buffetstore.schemas.contract import Contract
@@ -37,33 +35,19 @@ def complete(
     warnings: Findings,
 ) -> pa.Table:
     """Return the typed rows with what they leave out: constants, defaults, load time, version, derived fields."""
-    for name, spell in _spellings(contract.model):
-        if name in table.column_names:
-            table = replaced(table, name, _spelled(table[name], spell))
+    for spec in contract.fields:
+        for spelling in spec.spellings:
+            table = replaced(table, spec.name, _spelled(table[spec.name], spelling.spell))
     for name, value in constants.items():
         table = _agreed(table, name, value, "constant_conflict", "the mapping sets", errors)
     table = _agreed(table, "version", contract.version, "version_conflict", "the schema version is", errors)
-    for spec in fields_of(contract.model):
+    for spec in contract.fields:
         if spec.default is not None and table[spec.name].null_count:
             table = replaced(table, spec.name, pc.fill_null(table[spec.name], pa.scalar(spec.default, spec.type)))
     table = _stamp(table, contract, available_at, now, errors)
-    for fill in getattr(contract.model, "fills", ()):
+    for fill in contract.fills:
         table = fill.function(table, warnings)
     return table
-
-
-def _spellings(model: type[Any]) -> Iterator[tuple[str, Callable[[Any], Any]]]:
-    for name, info in model.model_fields.items():
-        for mark in (*info.metadata, *_marks(info.annotation)):
-            if isinstance(mark, Canonical):
-                yield name, mark.spell
-
-
-def _marks(annotation: Any) -> Iterator[Any]:
-    if get_origin(annotation) is Annotated:
-        yield from annotation.__metadata__
-    for part in get_args(annotation):
-        yield from _marks(part)
 
 
 def _spelled(column: pa.ChunkedArray, spell: Callable[[Any], Any]) -> pa.ChunkedArray:

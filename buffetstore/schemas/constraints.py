@@ -102,6 +102,23 @@ def _floats(spec: FieldSpec, values: Values) -> Iterator[Failure]:
         rows = values.where(bad if finite is None else bad & finite)
         if len(rows):
             yield Failure(error_type, rows, words)
+    for constraint in spec.constraints:
+        if isinstance(constraint, at.MultipleOf):
+            bad = _no_multiple(x, constraint.multiple_of)
+            rows = values.where(bad if finite is None else bad & finite)
+            if len(rows):
+                yield Failure("multiple_of", rows, f"must be a multiple of {constraint.multiple_of}")
+
+
+def _no_multiple(x: NDArray[Any], step: Any) -> NDArray[np.bool_]:
+    """Tell which floats are no multiple of the step; of those that are none exactly, pydantic's tolerance decides."""
+    with np.errstate(invalid="ignore"):  # what is not finite is left out by the caller
+        inexact: NDArray[np.bool_] = np.fmod(x, float(str(step))) != 0
+    distinct, places = np.unique(x[inexact], return_inverse=True)
+    oracle = TypeAdapter(Annotated[float, Field(multiple_of=step)])
+    bad = np.array([not _accepted(oracle, number) for number in distinct.tolist()], bool)
+    inexact[inexact] = bad[places]
+    return inexact
 
 
 def _keeps(attribute: str, x: Any, limit: float) -> Any:
@@ -124,6 +141,24 @@ def _exact(spec: FieldSpec, values: Values) -> Iterator[Failure]:
         rows = _wide_outside(values, limit, lower=lower) if x is None else _outside(values, x, limit, lower=lower)
         if len(rows):
             yield Failure(error_type, rows, words)
+
+    for constraint in spec.constraints:
+        if isinstance(constraint, at.MultipleOf):
+            rows = _uneven(values, _scaled(constraint.multiple_of, values.array.type))
+            if len(rows):
+                yield Failure("multiple_of", rows, f"must be a multiple of {constraint.multiple_of}")
+
+
+def _uneven(values: Values, step: Fraction) -> Rows:
+    """Return the rows that are no multiple of the step, which is in the units of the column's integers."""
+    x = whole_numbers(values.array)
+    if x is None:
+        scale = 10**values.array.type.scale
+        exact = [0 if number is None else Fraction(number) * scale for number in values.array.to_pylist()]
+        return values.where(np.array([number % step != 0 for number in exact]))
+    if step.denominator == 1 and step.numerator <= _INT64:
+        return values.where(x % step.numerator != 0)
+    return values.where(np.array([(number * step.denominator) % step.numerator != 0 for number in x.tolist()]))
 
 
 def _outside(values: Values, x: NDArray[Any], limit: int, *, lower: bool) -> Rows:
@@ -225,7 +260,7 @@ def _matches(distinct: pa.Array, pattern: str) -> NDArray[np.bool_]:
     return found
 
 
-def _accepted(oracle: TypeAdapter[str], value: str) -> bool:
+def _accepted(oracle: TypeAdapter[Any], value: Any) -> bool:
     try:
         oracle.validate_python(value)
     except ValidationError:

@@ -39,10 +39,13 @@ class Fill:
     function:
         Takes the table (columns of the contract's schema, all nullable) and the warnings to add to; returns the table
         with the same columns.
+    same:
+        The two columns that mean the same, of which each is filled from the other; None for other steps.
     """
 
     name: str
     function: Callable[[pa.Table, Findings], pa.Table]
+    same: tuple[str, str] | None = None
 
 
 def replaced(table: pa.Table, name: str, values: Any) -> pa.Table:
@@ -64,7 +67,7 @@ def same_value(first: str, second: str) -> Fill:
                 table = replaced(table, second, pc.coalesce(other, one))
         return table
 
-    return Fill(f"{first}_is_{second}", function)
+    return Fill(f"{first}_is_{second}", function, (first, second))
 
 
 _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))
@@ -209,3 +212,5 @@ PRICE_IS_CLOSE = same_value("price", "close")
 TARGET_DATE = Fill("target_date", _fill_target_date)
 OPTION_SYMBOL = Fill("option_symbol", _fill_option)
 MISSING_GREEKS = Fill("missing_greeks", _drop_missing_greeks)
+BUILT_IN: tuple[Fill, ...] = (TARGET_DATE, OPTION_SYMBOL, MISSING_GREEKS)
+"""The fills that a stored contract can name."""

@@ -13,22 +13,28 @@ from pydantic import BaseModel
 
 from buffetstore.errors import InvalidInputError, MappingError
 from buffetstore.schemas.breaches import Breach, first_findings, rows_of
-from buffetstore.schemas.checks import breaches, missing
+from buffetstore.schemas.changes import Change, diff
+from buffetstore.schemas.checks import DUPLICATE_KEY, breaches, missing
 from buffetstore.schemas.columns import Columns
+from buffetstore.schemas.compatibility import CompatibilityReport, Mode
+from buffetstore.schemas.contract import Contract
+from buffetstore.schemas.evolving import Schema, check_next, evolve
+from buffetstore.schemas.findings import Findings
 from buffetstore.schemas.intake import TypedRows, take_in
 from buffetstore.schemas.mapping import Mapping
 from buffetstore.schemas.record import Record, contract_of
 from buffetstore.schemas.registry import BUILT_IN, Registry
-from buffetstore.schemas.result import ValidationLevel, ValidationResult
+from buffetstore.schemas.result import RowwiseRule, ValidationLevel, ValidationResult
 from buffetstore.schemas.rowwise import needs_rows, validate_rows
+from buffetstore.schemas.stored import load_contract
+from buffetstore.schemas.withheld import root_of, withheld
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from buffetstore.schemas.contract import Contract
-    from buffetstore.schemas.intake import Extra
+from buffetstore.schemas.intake import Extra
 
 
 class SchemaManager:
@@ -70,6 +76,79 @@ class SchemaManager:
     def versions(self, data_type: str) -> list[str]:
         """Return the versions of a data type, oldest first."""
         return self._registry.versions(data_type)
+
+    def diff(self, data_type: str, old_version: str, new_version: str | None = None) -> list[Change]:
+        """Return what differs between two versions (the newer one by default the newest), in words and in effect.
+
+        Raises
+        ------
+        UnknownDataTypeError, UnknownSchemaVersionError
+            There is no such contract.
+        """
+        return diff(self.contract(data_type, old_version), self.contract(data_type, new_version))
+
+    def check_compatibility(self, new_schema: Schema, mode: Mode | str = Mode.BACKWARD) -> CompatibilityReport:
+        """Return whether a schema may follow the versions that are registered, and what stands against it.
+
+        Parameters
+        ----------
+        new_schema:
+            A record class, a `Contract`, or a contract's document.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such mode.
+        CorruptFileError
+            The document is no contract.
+        """
+        return check_next(self._registry, new_schema, mode)
+
+    def evolve_schema(
+        self,
+        *,
+        data_type: str,
+        current_version: str,
+        new_schema: Schema,
+        new_version: str,
+        mode: Mode | str = Mode.BACKWARD,
+    ) -> Contract:
+        """Register the next version of a data type, if it is compatible, and return its contract.
+
+        Parameters
+        ----------
+        current_version:
+            The newest version, which the new one was made from.
+        new_schema:
+            A record class, a `Contract`, or a contract's document; it states `data_type` and `new_version`.
+        mode:
+            What must hold between old and new; ``'NONE'`` lets any change pass, with the version that it needs.
+
+        Raises
+        ------
+        InvalidInputError
+            The schema breaks what the mode promises, or its version says too little; the message lists why. It is of
+            another data type, or states another version.
+        ConflictError
+            There is a newer version than `current_version` by now.
+        UnknownDataTypeError, UnknownSchemaVersionError
+            There is no such current version.
+        """
+        return evolve(
+            self._registry, data_type, current_version=current_version, new=new_schema, version=new_version, mode=mode
+        )
+
+    def register_stored(self, stored: Contract | bytes | str | dict[str, Any]) -> Contract:
+        """Add a version that this code has no class of, from its document, and return what is registered.
+
+        Raises
+        ------
+        CorruptFileError
+            The document is no contract.
+        ConfigurationError
+            The version is registered already and demands something else.
+        """
+        return self._registry.add_stored(stored if isinstance(stored, Contract) else load_contract(stored))
 
     def validate_data(
         self,
@@ -184,39 +263,53 @@ def _mapping(given: Any, tz: str | None, constants: dict[str, Any]) -> Mapping:
 
 def judge(contract: Contract, typed: TypedRows, level: ValidationLevel) -> ValidationResult:
     """Check typed rows against the contract's rules."""
-    found = list(missing(contract, typed.table, typed.misfits))
-    if level is not ValidationLevel.DISABLED:
-        found += breaches(contract, Columns(typed.table))
+    table = typed.table
+    found = _found(contract, typed, table, level)
+    refused, rules = Findings(), tuple[RowwiseRule, ...]()
+    if level is not ValidationLevel.DISABLED and needs_rows(contract):
+        verdict = validate_rows(contract, table, _bad_values(contract, typed, found))
+        refused, rules = verdict.findings, verdict.rules
+        if verdict.table is not table:  # what validators made of the values is held to the rules again
+            table = verdict.table
+            found = _found(contract, typed, table, level)
     strict = level is ValidationLevel.STRICT
     errors = [breach for breach in found if breach.structural or (strict and breach.severity == "error")]
     warnings = [breach for breach in found if breach not in errors]
-    table = typed.table
     rejected = rows_of(errors, typed.rejected)
     known, noted = list(typed.errors), list(typed.warnings)
-    error_count, warning_count = typed.error_count + _count(errors), typed.warning_count + _count(warnings)
-    if level is not ValidationLevel.DISABLED and needs_rows(contract):
-        suspect = rows_of([breach for breach in found if breach.severity == "error"], typed.rejected)
-        verdict = validate_rows(contract, table, np.setdiff1d(np.arange(table.num_rows), suspect))
-        table = verdict.table
-        if strict:
-            known += verdict.findings.kept
-            error_count += verdict.findings.count
-            rejected = np.union1d(rejected, verdict.findings.rows)
-        else:
-            noted += verdict.findings.kept
-            warning_count += verdict.findings.count
+    (known if strict else noted).extend(refused.kept)
+    if strict:
+        rejected = np.union1d(rejected, refused.rows)
     return ValidationResult(
         contract=contract,
         accepted=_accepted(contract, table, rejected),
         rows=table.num_rows,
-        errors=first_findings(errors, known),
-        warnings=first_findings(warnings, noted),
-        error_count=error_count,
-        warning_count=warning_count,
+        errors=withheld(contract, first_findings(errors, known)),
+        warnings=withheld(contract, first_findings(warnings, noted)),
+        error_count=typed.error_count + _count(errors) + strict * refused.count,
+        warning_count=typed.warning_count + _count(warnings) + (not strict) * refused.count,
         rejected=rejected.tolist(),
         rounded=typed.rounded,
         ignored_columns=typed.ignored_columns,
+        rowwise=rules,
     )
+
+
+def _found(contract: Contract, typed: TypedRows, table: pa.Table, level: ValidationLevel) -> list[Breach]:
+    found = list(missing(contract, table, typed.misfits))
+    if level is not ValidationLevel.DISABLED:
+        found += breaches(contract, Columns(table))
+    return found
+
+
+def _bad_values(contract: Contract, typed: TypedRows, found: list[Breach]) -> dict[str, NDArray[np.int64]]:
+    """Return for each column the rows whose value is wrong by itself."""
+    across = {rule.name for rule in contract.rules} | {DUPLICATE_KEY}
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [misfits] for name, misfits in typed.misfits.items()}
+    for breach in found:
+        if breach.error_type not in across:
+            rows.setdefault(root_of(breach.field), []).append(breach.rows)
+    return {name: np.unique(np.concatenate(parts)) for name, parts in rows.items()}
 
 
 def _count(found: list[Breach]) -> int:

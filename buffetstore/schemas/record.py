@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
@@ -13,9 +14,11 @@ from pydantic_core import PydanticCustomError
 from buffetstore.errors import ConfigurationError
 from buffetstore.expressions import columns_of
 from buffetstore.schemas.arrow import FieldSpec, Filled, fields_of, schema_of
-from buffetstore.schemas.contract import Contract, Revisions, Rule
+from buffetstore.schemas.contract import Contract, Revisions, Rule, ServiceLevels
+from buffetstore.schemas.custom import custom_of
 from buffetstore.schemas.fill import Fill
 from buffetstore.schemas.types import Timestamp, Version, canonical_version
+from buffetstore.schemas.upcast import Upcast
 from buffetstore.schemas.values import UnfitValueError, converter
 
 if TYPE_CHECKING:
@@ -32,9 +35,10 @@ class Record(BaseModel):
             rules: ClassVar[tuple[Rule, ...]] = ()
 
     Class keywords state the contract: `data_type`, `version` and `key` once, and where the default does not fit
-    `revisions`, `event_time`, `availability`, `symbol`, `category` and `partition_by` (see `Contract`). A subclass
-    inherits them, and every rule whose name it does not define again. A subclass without keywords is the same data
-    type and version with other constraints, and takes its place when given to a `SchemaManager`.
+    `revisions`, `event_time`, `availability`, `symbol`, `category`, `partition_by`, `sort_by`, `owner`,
+    `service_levels` and `description` (see `Contract`); `@data_type(...)` states the same. A subclass inherits them,
+    and every rule whose name it does not define again. A subclass without keywords is the same data type and version
+    with other constraints, and takes its place when given to a `SchemaManager`.
 
     `created_at` and `version` are filled by the store where a row has none; `available_at` is when the fact could be
     known.
@@ -57,6 +61,8 @@ class Record(BaseModel):
     """Rules across columns."""
     fills: ClassVar[tuple[Fill, ...]] = ()
     """Steps that complete rows, in order, before they are checked."""
+    upcasts: ClassVar[tuple[Upcast, ...]] = ()
+    """How columns of older versions become this one's, where a cast does not do."""
     contract_facts: ClassVar[dict[str, Any]] = {}
     _contract: ClassVar[Contract | None] = None
 
@@ -72,16 +78,10 @@ class Record(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         """Check the declaration while the author looks at it."""
         super().__pydantic_init_subclass__()
-        unknown = kwargs.keys() - _FACTS
-        if unknown:
-            raise ConfigurationError(
-                f"class {cls.__qualname__} has unknown keywords {sorted(unknown)}; known are {sorted(_FACTS)}"
-            )
-        cls.contract_facts = {**cls.contract_facts, **kwargs}
         cls.rules = tuple(_merged(cls, "rules"))
         cls.fills = tuple(_merged(cls, "fills"))
-        if cls.contract_facts and cls.__pydantic_fields_complete__:
-            cls._contract = _compile(cls)
+        cls.upcasts = tuple(_merged(cls, "upcasts"))
+        _state(cls, kwargs)
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -95,10 +95,26 @@ class Record(BaseModel):
         return spec.default if value is None and spec.default is not None else handler(value)
 
 
-OWN_VALIDATORS = frozenset({"_as_column"})
 _FACTS = frozenset({"data_type", "version", "key", "revisions", "event_time", "availability", "symbol", "category"}) | {
-    "partition_by"
+    "partition_by",
+    "sort_by",
+    "owner",
+    "service_levels",
+    "description",
 }
+
+
+def _state(model: type[Record], facts: dict[str, Any]) -> None:
+    """Add facts to what the class states, and compile the contract where all its types are known."""
+    unknown = facts.keys() - _FACTS
+    if unknown:
+        raise ConfigurationError(
+            f"class {model.__qualname__} has unknown keywords {sorted(unknown)}; known are {sorted(_FACTS)}"
+        )
+    model.contract_facts = {**model.contract_facts, **facts}
+    model._contract = None  # noqa: SLF001 the class is of this module
+    if model.contract_facts and model.__pydantic_fields_complete__:
+        model._contract = _compile(model)  # noqa: SLF001
 
 
 def contract_of(model: type[Record]) -> Contract:
@@ -147,17 +163,27 @@ def _compile(model: type[Record]) -> Contract:
             f"class {name} states no {' and no '.join(absent)}: class {name}(Record, data_type='weather', "
             "version='1.0.0', key=('station', 'timestamp'))"
         )
-    for fact in ("key", "partition_by"):
+    for fact in ("key", "partition_by", "sort_by"):
         if isinstance(facts.get(fact), str):
             facts[fact] = (facts[fact],)
         facts[fact] = tuple(facts.get(fact, ()))
     facts["version"] = canonical_version(facts["version"])
     if "symbol" not in facts:
         facts["symbol"] = "symbol" if "symbol" in model.model_fields else None
+    facts["sort_by"] = facts["sort_by"] or facts["key"]
+    if not facts.get("description"):
+        facts["description"] = cleandoc(model.__dict__.get("__doc__") or "")
     contract = Contract(
-        **{"category": facts["data_type"], **facts}, model=model, schema=_schema(model), rules=model.rules
+        **{"category": facts["data_type"], **facts},
+        model=model,
+        schema=_schema(model),
+        fields=tuple(sorted(fields_of(model), key=lambda spec: spec.name in Record.model_fields)),
+        rules=model.rules,
+        fills=model.fills,
+        upcasts=model.upcasts,
+        custom=custom_of(model),
     )
-    _check(contract, name)
+    check_declaration(contract, name)
     return contract
 
 
@@ -167,10 +193,11 @@ def _schema(model: type[Record]) -> pa.Schema:
     return pa.schema(sorted(schema, key=lambda column: column.name in Record.model_fields))
 
 
-def _check(contract: Contract, name: str) -> None:
+def check_declaration(contract: Contract, name: str) -> None:
     """Refuse a contract that cannot be kept."""
     schema = contract.schema
     columns = {"key": contract.key, "event_time": (contract.event_time,), "partition_by": contract.partition_by}
+    columns["sort_by"] = contract.sort_by
     if contract.symbol is not None:
         columns["symbol"] = (contract.symbol,)
     for rule in contract.rules:
@@ -183,6 +210,10 @@ def _check(contract: Contract, name: str) -> None:
                 )
     for column in contract.key:
         _check_key_column(schema.field(column), name)
+    _check_aliases(contract, name)
+    for column in contract.sort_by:
+        if pa.types.is_nested(schema.field(column).type):
+            raise ConfigurationError(f"class {name}: sort_by names {column!r}, a nested column, which has no order")
     event_time = schema.field(contract.event_time)
     if not pa.types.is_timestamp(event_time.type) or event_time.nullable:
         raise ConfigurationError(
@@ -198,6 +229,10 @@ def _check(contract: Contract, name: str) -> None:
         raise ConfigurationError(
             f"class {name}: availability {contract.availability!r} is neither 'observed' nor 'asserted'"
         )
+    if not isinstance(contract.service_levels, ServiceLevels):
+        raise ConfigurationError(
+            f"class {name}: service_levels is {contract.service_levels!r}; write ServiceLevels(completeness=0.99)"
+        )
 
 
 def _check_key_column(column: pa.Field, name: str) -> None:
@@ -208,3 +243,47 @@ def _check_key_column(column: pa.Field, name: str) -> None:
             f"class {name}: key column {column.name!r} is {column.type}; a key must compare exactly "
             "(str, int, date, Timestamp, Decimal, bool)"
         )
+
+
+def _check_aliases(contract: Contract, name: str) -> None:
+    """Refuse two columns that answer to one name."""
+    owners = {column: column for column in contract.schema.names}
+    for spec in contract.fields:
+        for alias in spec.aliases:
+            holder = owners.setdefault(alias, spec.name)
+            if holder != spec.name or alias == spec.name:
+                raise ConfigurationError(
+                    f"class {name}: {alias!r} is an alias of {spec.name!r} and a name of {holder!r}; a name means one "
+                    "column"
+                )
+
+
+_AnyRecord = TypeVar("_AnyRecord", bound=Record)
+
+
+def data_type(name: str, *, version: str, **facts: Any) -> Callable[[type[_AnyRecord]], type[_AnyRecord]]:
+    """State a record class's contract by a decorator, with the words of `Record`'s class keywords.
+
+    ::
+
+        @data_type("trades", version="v1.0.0", key=("symbol", "timestamp"))
+        class Trade(Record):
+            symbol: Symbol
+            timestamp: Timestamp
+
+    Raises
+    ------
+    ConfigurationError
+        What is decorated is no record class, or its declaration cannot be kept.
+    """
+
+    def state(model: type[_AnyRecord]) -> type[_AnyRecord]:
+        if not issubclass(model, Record):
+            raise ConfigurationError(
+                f"@data_type({name!r}) stands on {model.__qualname__!r}, which is no record class: "
+                "class Trade(Record): ..."
+            )
+        _state(model, {"data_type": name, "version": version, **facts})
+        return model
+
+    return state

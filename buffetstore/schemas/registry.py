@@ -6,10 +6,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import ConfigurationError, UnknownDataTypeError, UnknownSchemaVersionError
+from buffetstore.schemas.changes import diff
 from buffetstore.schemas.forecasts import Forecast, ForecastV100
 from buffetstore.schemas.market_data import MarketData, MarketDataV100, MarketDataV110
 from buffetstore.schemas.options_data import OptionsData, OptionsDataV100
+from buffetstore.schemas.plugins import Plugins
 from buffetstore.schemas.record import Record, contract_of
+from buffetstore.schemas.stored import fingerprint
 from buffetstore.schemas.ticks import Quote, Trade
 from buffetstore.schemas.types import canonical_version
 
@@ -32,12 +35,14 @@ BUILT_IN: tuple[type[Record], ...] = (
 
 
 class Registry:
-    """Contracts by data type and version."""
+    """Contracts by data type and version: of the classes given, and of installed packages when they are asked for."""
 
-    def __init__(self, models: Iterable[type[Record]] = BUILT_IN) -> None:
+    def __init__(self, models: Iterable[type[Record]] = BUILT_IN, *, plugins: Plugins | None = None) -> None:
         self._contracts: dict[str, dict[str, Contract]] = {}
+        self._plugins = Plugins([])
         for model in models:
             self.add(model)
+        self._plugins = plugins or Plugins()
 
     def add(self, model: Any) -> Contract:
         """Register a record class. A subclass of the class that holds its data type and version takes its place.
@@ -52,13 +57,29 @@ class Registry:
         contract = contract_of(model)
         versions = self._contracts.setdefault(contract.data_type, {})
         held = versions.get(contract.version)
-        if held is not None and not issubclass(model, held.model):
-            raise ConfigurationError(
-                f"{contract.data_type} {contract.version} is {held.model.__qualname__}: {model.__qualname__} must "
-                "subclass it to take its place, or state another data_type or version"
-            )
+        if held is not None:
+            _check_place(held, contract)
         versions[contract.version] = contract
         return contract
+
+    def add_stored(self, contract: Contract) -> Contract:
+        """Register a contract that was loaded from its document; the class that it was written by keeps its place.
+
+        Returns
+        -------
+        What is registered from now on.
+
+        Raises
+        ------
+        ConfigurationError
+            Another contract holds that data type and version.
+        """
+        self._load(contract.data_type)
+        versions = self._contracts.setdefault(contract.data_type, {})
+        held = versions.setdefault(contract.version, contract)
+        if fingerprint(held) != fingerprint(contract):
+            raise _conflict(held, contract)
+        return held
 
     def get(self, data_type: str, version: str | None = None) -> Contract:
         """Return a contract, by default the newest; 'v1.2.0' is '1.2.0'.
@@ -68,6 +89,7 @@ class Registry:
         UnknownDataTypeError, UnknownSchemaVersionError
             The message lists what is known and says what is nearest.
         """
+        self._load(data_type)
         versions = self._contracts.get(data_type)
         if versions is None:
             known = self.data_types()
@@ -86,14 +108,42 @@ class Registry:
         return contract
 
     def data_types(self) -> list[str]:
-        """Return the names of all data types, sorted."""
-        return sorted(self._contracts)
+        """Return the names of all data types, sorted; those of packages are not loaded for it."""
+        return sorted(self._contracts.keys() | self._plugins.names())
 
     def versions(self, data_type: str) -> list[str]:
         """Return the versions of a data type, oldest first."""
+        self._load(data_type)
         if data_type not in self._contracts:
             self.get(data_type)
         return sorted(self._contracts[data_type], key=lambda version: tuple(map(int, version.split("."))))
+
+    def _load(self, data_type: str) -> None:
+        """Add what installed packages bring of a data type that no class was given for."""
+        if data_type not in self._contracts:
+            for model in self._plugins.take(data_type):
+                self.add(model)
+
+
+def _check_place(held: Contract, contract: Contract) -> None:
+    """Refuse a class that may not take the place of what holds its data type and version."""
+    assert contract.model is not None, "it was compiled from its class"
+    if held.model is None:
+        if fingerprint(held) != fingerprint(contract):
+            raise _conflict(held, contract)
+    elif not issubclass(contract.model, held.model):
+        raise ConfigurationError(
+            f"{contract.data_type} {contract.version} is {held.model.__qualname__}: {contract.model.__qualname__} must "
+            "subclass it to take its place, or state another data_type or version"
+        )
+
+
+def _conflict(held: Contract, contract: Contract) -> ConfigurationError:
+    differing = "; ".join(map(str, diff(held, contract)[:3])) or "other columns' order"
+    return ConfigurationError(
+        f"{contract.data_type} {contract.version} is already registered and demands something else: {differing}; a "
+        "version never changes: register a new one"
+    )
 
 
 def _nearest(name: str, known: list[str]) -> str:

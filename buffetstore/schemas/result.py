@@ -37,12 +37,35 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class RowwiseRule:
+    """What Python code of the contract's class took: functions that no kernel can run.
+
+    Parameters
+    ----------
+    name:
+        The functions, behind the column that they are of.
+    columns:
+        What they were given.
+    rows:
+        How often they were called.
+    seconds:
+        How long that took.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class ValidationResult:
     """The verdict on a batch, and the batch itself as typed Arrow columns, so that storing it needs no second look.
 
     `errors` and `warnings` hold at most the first 1,000 findings; `error_count` and `warning_count` count all.
     `accepted` holds, in input order, the rows without errors; `rejected` the indices of the others.
-    `rounded` counts values that were rounded half-even to their column's scale.
+    `rounded` counts values that were rounded half-even to their column's scale. `rowwise` says which validators had to
+    be run in Python, row by row, and what they took: the first place to look when validation is slow.
     """
 
     contract: Contract
@@ -55,6 +78,7 @@ class ValidationResult:
     rejected: Sequence[int] = ()
     rounded: int = 0
     ignored_columns: Sequence[str] = field(default_factory=tuple)
+    rowwise: Sequence[RowwiseRule] = ()
 
     @property
     def is_valid(self) -> bool:

@@ -69,3 +69,9 @@ Name = Annotated[str, Field(min_length=1)]
 Version = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$"), Canonical(canonical_version)]
 OptionType = Annotated[Literal["call", "put"], Canonical(canonical_option_type)]
 ExerciseStyle = Annotated[Literal["american", "european", "bermudan"], Canonical(_lower)]
+SPELLINGS: dict[str, Callable[[Any], Any]] = {
+    "version": canonical_version,
+    "option_type": canonical_option_type,
+    "lower": _lower,
+}
+"""The functions of `Canonical` that a stored contract can name."""
