@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.resilience.threads import give_way, in_thread
 from buffetstore.tables.actions import AddFile, RemoveFile
 from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics, without_deleted
 from buffetstore.tables.log_columns import STRINGS, add_batch, whole
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.file_statistics import FileStatistics
 
 PIECE_ROWS = 65_536  # files at a time: the statistics of all files as one text could be gigabytes
+_PIECE = 1000  # files made into dicts at a time
 FIXED = pa.schema(
     [
         ("path", pa.string()),
@@ -138,8 +140,16 @@ def removal(file: Mapping[str, Any], now: datetime) -> RemoveFile:
     )
 
 
+async def listed(files: pa.Table) -> list[dict[str, Any]]:
+    """Return `rows` of the files; where they are many the event loop does not wait for it."""
+    return rows(files) if files.num_rows <= _PIECE else await in_thread(rows, files)
+
+
 def rows(files: pa.Table) -> list[dict[str, Any]]:
-    """Return the files as dicts, without their statistics; partition values under their stored names."""
+    """Return the files as dicts, without their statistics; partition values under their stored names.
+
+    Making dicts holds the interpreter, so that others are let in after each thousand.
+    """
     wanted = [
         "path",
         "log_path",
@@ -150,10 +160,13 @@ def rows(files: pa.Table) -> list[dict[str, Any]]:
         "tags",
         "deletion_vector",
     ]
-    found: list[dict[str, Any]] = files.select(wanted).to_pylist()
-    for file in found:
-        file["partition_values"] = dict(file["partition_values"] or ())
-        file["tags"] = dict(file["tags"] or ())
+    found: list[dict[str, Any]] = []
+    for batch in files.select(wanted).to_batches(max_chunksize=_PIECE):
+        for file in batch.to_pylist():
+            file["partition_values"] = dict(file["partition_values"] or ())
+            file["tags"] = dict(file["tags"] or ())
+            found.append(file)
+        give_way()
     return found
 
 

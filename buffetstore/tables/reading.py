@@ -12,7 +12,7 @@ from buffetstore.expressions import Expression, columns_of
 from buffetstore.objects.helpers import get_buffer, get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.tables.deletion_vectors import DeletionVector, read_positions
-from buffetstore.tables.file_table import partition_array, rows
+from buffetstore.tables.file_table import listed, partition_array
 from buffetstore.tables.log import join
 from buffetstore.tables.log_columns import STRINGS
 from buffetstore.tables.schema import stored_name, stored_schema
@@ -120,7 +120,7 @@ async def read_tables(
 
     Whoever may stop half way closes the iterator: until then files are being read.
     """
-    found = rows(files)
+    found = await listed(files)
     calls = [
         lambda file=file: read_file(
             store, snapshot, file, formatter=formatter, columns=columns, predicate=predicate, fetch=fetch

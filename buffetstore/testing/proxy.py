@@ -185,7 +185,8 @@ class FaultProxy:
         self._tasks.add(task)
         self.open_connections += 1
         try:
-            with suppress(OSError):
+            # Cancelled by us alone: asyncio's own callback would report it as an error that nobody took.
+            with suppress(OSError, asyncio.CancelledError):
                 await self._join(reader, writer)
         finally:
             # Nothing of a cancelled or broken connection is delivered any more; one that ended well is closed already.

@@ -13,7 +13,7 @@ from buffetstore.expressions import ALWAYS, mask, render
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import writes_changes
-from buffetstore.tables.file_table import rows as file_rows
+from buffetstore.tables.file_table import listed
 from buffetstore.tables.operations.changes import DELETE, INSERT, marked, write_with_changes
 from buffetstore.tables.operations.upsert import check_key, key_range, plan_upsert
 from buffetstore.tables.operations.write import Writer, removals, written
@@ -47,7 +47,7 @@ async def upsert_rows(
         return None, UpsertResult(snapshot.version, 0, 0, 0)
     reads = await in_thread(key_range, new, key)
     candidates = await in_thread(prune, snapshot.files, reads)
-    files = file_rows(candidates)
+    files = await listed(candidates)
     async with aclosing(writer.read(snapshot, candidates)) as tables:
         stored = [table async for table in tables]
     tracked = writes_changes(snapshot.protocol, snapshot.metadata)
@@ -90,7 +90,7 @@ async def overwrite_rows(
     """Write the files of an overwrite; what the predicate leaves of the snapshot's files stays."""
     reads: Expression = ALWAYS
     if predicate is None:
-        plan = _Deletion(file_rows(snapshot.files))
+        plan = _Deletion(await listed(snapshot.files))
     else:
         outside = (await in_thread(_parted, rows, predicate))[0].num_rows
         if outside:
@@ -99,13 +99,14 @@ async def overwrite_rows(
         plan = await _deletion(writer, snapshot, predicate)
     if not plan.files and not rows.num_rows:
         return None, CommitResult(snapshot.version, (), 0)
+    gone = await in_thread(removals, plan.files)
     # Together, so that where one file fails none is left behind.
     parts = [*plan.kept, *await writer.parts(rows, layout)]
     changes = [*plan.changes, marked(rows, INSERT)] if plan.changes else []
     both, cdc = await write_with_changes(writer, snapshot, parts, changes)
     adds = both[len(plan.kept) :]
     metrics = written(adds, rows.num_rows)
-    proposal = Proposal("WRITE", both, removals(plan.files), reads=reads, metrics=metrics, cdc=cdc)
+    proposal = Proposal("WRITE", both, gone, reads=reads, metrics=metrics, cdc=cdc)
     return proposal, CommitResult(snapshot.version, adds, rows.num_rows)
 
 
@@ -127,7 +128,7 @@ async def _deletion(writer: Writer, snapshot: Snapshot, predicate: Expression) -
     candidates = await in_thread(prune, snapshot.files, predicate)
     tracked = writes_changes(snapshot.protocol, snapshot.metadata)
     found = _Deletion()
-    files = iter(file_rows(candidates))
+    files = iter(await listed(candidates))
     async with aclosing(writer.read(snapshot, candidates)) as tables:
         async for table in tables:
             file = next(files)
