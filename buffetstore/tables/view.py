@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from buffetstore.tables.filters import Filters, predicate_of
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns, projected, read_tables
 
@@ -59,19 +60,32 @@ class TableView:
         """Name, id, partition columns and configuration."""
         return self.snapshot.metadata
 
-    def files(self, predicate: Expression | None = None) -> pa.Table:
-        """Return the data files, with a predicate those that may hold a row that satisfies it."""
-        files = self.snapshot.files
+    def files(self, filters: Filters | None = None) -> pa.Table:
+        """Return the data files, with filters those that may hold a row that satisfies them."""
+        files, predicate = self.snapshot.files, predicate_of(filters)
         return files if predicate is None else prune(files, predicate)
 
-    async def to_arrow(self, columns: Sequence[str] | None = None, predicate: Expression | None = None) -> pa.Table:
-        """Return the rows that satisfy the predicate, whole in memory."""
+    async def to_arrow(self, columns: Sequence[str] | None = None, filters: Filters | None = None) -> pa.Table:
+        """Return the rows that satisfy the filters, whole in memory.
+
+        Parameters
+        ----------
+        filters:
+            A predicate, or triples as pyarrow and deltalake take them: ``[("price", ">", 100)]``.
+
+        Raises
+        ------
+        InvalidQueryError
+            A column is not in the table, or the filters are malformed.
+        """
+        predicate = predicate_of(filters)
         return await self.read_files(self.files_for(columns, predicate), columns, predicate)
 
     async def scan(
-        self, columns: Sequence[str] | None = None, predicate: Expression | None = None
+        self, columns: Sequence[str] | None = None, filters: Filters | None = None
     ) -> AsyncGenerator[pa.RecordBatch, None]:
-        """Yield the rows that satisfy the predicate; memory holds the files that are in flight, not the table."""
+        """Yield the rows that satisfy the filters; memory holds the files that are in flight, not the table."""
+        predicate = predicate_of(filters)
         snapshot, files = self.snapshot, self.files_for(columns, predicate)
         async with aclosing(self._read(snapshot, files, columns, predicate, None)) as tables:
             async for table in tables:

@@ -97,7 +97,7 @@ async def check(files: list[list[Any]], kind: pa.DataType) -> None:
             for value in dict.fromkeys(stored):
                 for op, holds in OPERATORS.items():
                     expected = sum(holds(each, value) for each in stored)
-                    ours = await table.to_arrow(predicate=Comparison("x", op, value))
+                    ours = await table.to_arrow(filters=Comparison("x", op, value))
                     found = {"ours": ours.num_rows} | await asyncio.to_thread(
                         counts, Path(folder, "t"), kind, op, value
                     )

@@ -175,7 +175,7 @@ async def test_partitions_stay_apart(store) -> None:
     assert table.files().num_rows == 9
     assert (await table.compact(sort_by=["p", "n"])).files_added == 3
     assert sorted((await table.to_arrow()).to_pylist(), key=str) == before
-    assert (await table.to_arrow(predicate=Comparison("p", "==", "a/b")))["n"].to_pylist() == [0, 1, 2]
+    assert (await table.to_arrow(filters=Comparison("p", "==", "a/b")))["n"].to_pylist() == [0, 1, 2]
 
 
 async def test_tags_and_names_that_all_share_are_kept(store) -> None:

@@ -225,7 +225,7 @@ async def test_cut_statistics_of_deltalake_lose_no_row(tmp_path) -> None:
     deltalake.write_deltalake(str(tmp_path / "t"), rows)
     table = await DeltaTable.open(LocalStore(tmp_path), "t")
     for moment, price in zip(moments, prices, strict=True):
-        assert (await table.to_arrow(predicate=Comparison("t", "==", moment))).num_rows == 1
-        assert (await table.to_arrow(predicate=Comparison("p", "==", price))).num_rows == 1
+        assert (await table.to_arrow(filters=Comparison("t", "==", moment))).num_rows == 1
+        assert (await table.to_arrow(filters=Comparison("p", "==", price))).num_rows == 1
     assert table.files(Comparison("t", ">", datetime(2024, 1, 2, tzinfo=UTC))).num_rows == 0
     assert table.files(Comparison("p", ">", Decimal(1234567890123556789))).num_rows == 0

@@ -147,7 +147,7 @@ async def test_a_column_that_went_and_came_again_under_its_name_has_no_bounds_fr
     await put_log(store, 2, metadata([kept, mapped("n", "long", 3, "c2")], **mode))
     for each in (await DeltaTable.open(store, "t"), table):
         await each.refresh()
-        assert (await each.to_arrow(predicate=IsNull("n"))).to_pylist() == [{"k": 1, "n": None}]
+        assert (await each.to_arrow(filters=IsNull("n"))).to_pylist() == [{"k": 1, "n": None}]
     await put_log(store, 3, metadata([mapped("n", "long", 1, "c0"), mapped("k", "long", 3, "c2")], **mode))
     await table.refresh()
     assert (await table.to_arrow()).to_pylist() == [{"n": 1, "k": None}]
@@ -167,7 +167,7 @@ async def test_types_that_were_widened(store) -> None:
         {"i": None, "f": 2.5},
         {"i": 2**40, "f": 0.1},
     ]
-    assert (await table.to_arrow(predicate=Comparison("i", ">", 2**33))).num_rows == 1
+    assert (await table.to_arrow(filters=Comparison("i", ">", 2**33))).num_rows == 1
 
 
 def roaring(positions, *, with_runs):

@@ -80,7 +80,7 @@ async def test_statistics_prune_by_the_new_name(table) -> None:
     assert table.files(Comparison("key", ">", 3)).num_rows == 1
     await table.widen_column("p", pa.decimal128(20, 4))
     assert table.files(Comparison("p", ">", Decimal(1))).num_rows == 1
-    found = await table.to_arrow(predicate=Comparison("p", ">", Decimal("1.2")))
+    found = await table.to_arrow(filters=Comparison("p", ">", Decimal("1.2")))
     assert found["p"].to_pylist() == [Decimal("1.2500")]
 
 

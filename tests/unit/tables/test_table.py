@@ -104,7 +104,7 @@ async def test_columns_and_predicates(table) -> None:
         with pytest.raises(InvalidQueryError, match="'raw/t' has no column 'nope': there are k, v, created_at"):
             await table.to_arrow(**ask)
     with pytest.raises(InvalidQueryError, match="'k' is int64 and cannot be compared with string"):
-        await table.to_arrow(predicate=Comparison("k", "==", "x"))
+        await table.to_arrow(filters=Comparison("k", "==", "x"))
 
 
 async def test_scan_yields_batches_and_can_be_left(table) -> None:
