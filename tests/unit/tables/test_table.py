@@ -100,7 +100,7 @@ async def test_columns_and_predicates(table) -> None:
     assert table.files(Comparison("k", "==", 3)).num_rows == 1
     assert (await table.to_arrow(["k"], Comparison("k", "==", 99))).schema.equals(pa.schema([SCHEMA.field("k")]))
     assert (await table.to_arrow([])).num_rows == 10
-    for ask in ({"columns": ["nope"]}, {"predicate": Comparison("nope", "==", 1)}):
+    for ask in ({"columns": ["nope"]}, {"filters": Comparison("nope", "==", 1)}):
         with pytest.raises(InvalidQueryError, match="'raw/t' has no column 'nope': there are k, v, created_at"):
             await table.to_arrow(**ask)
     with pytest.raises(InvalidQueryError, match="'k' is int64 and cannot be compared with string"):
