@@ -38,7 +38,11 @@ lint: $(VENV)/dev.stamp    ## ruff, rules and format
 types: $(VENV)/dev.stamp   ## mypy, strict
 	$(BIN)/mypy
 
-bench: $(VENV)/dev.stamp   ## benchmarks, as ratios beside a peer in the same run
+$(VENV)/bench.stamp: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: $(VENV)/bench.stamp   ## benchmarks, as ratios beside a peer in the same run
 	$(BIN)/python -m pytest -m benchmark -q -s --timeout 900 tests/benchmarks $(ARGS)
 
 examples: $(VENV)/dev.stamp   ## every example script, as the tests run them
