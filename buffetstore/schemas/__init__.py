@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from buffetstore.schemas.availability import availability
+from buffetstore.schemas.changes import Change
+from buffetstore.schemas.compatibility import CompatibilityReport, Mode
 from buffetstore.schemas.contract import Contract, Rule, ServiceLevels
+from buffetstore.schemas.entry import SchemaEntry, schema_key
+from buffetstore.schemas.evolution import downcast, upcast
 from buffetstore.schemas.fill import Fill
+from buffetstore.schemas.findings import Finding
 from buffetstore.schemas.forecasts import EnsemblePrediction, Forecast, ForecastV100
 from buffetstore.schemas.manager import SchemaManager
 from buffetstore.schemas.mapping import Mapping
@@ -12,7 +17,8 @@ from buffetstore.schemas.markers import Aliases, Sensitivity, Unit
 from buffetstore.schemas.market_data import MarketData, MarketDataV100, MarketDataV110
 from buffetstore.schemas.options_data import OptionsData, OptionsDataV100
 from buffetstore.schemas.record import Record, contract_of, data_type
-from buffetstore.schemas.result import Finding, ValidationLevel, ValidationResult
+from buffetstore.schemas.result import ValidationLevel, ValidationResult
+from buffetstore.schemas.stored import contract_document, document_bytes, fingerprint, load_contract
 from buffetstore.schemas.ticks import Quote, Trade
 from buffetstore.schemas.types import (
     Date,
@@ -27,9 +33,12 @@ from buffetstore.schemas.types import (
     Version,
     decimal,
 )
+from buffetstore.schemas.upcasts import Upcast
 
 __all__ = [
     "Aliases",
+    "Change",
+    "CompatibilityReport",
     "Contract",
     "Date",
     "EnsemblePrediction",
@@ -42,6 +51,7 @@ __all__ = [
     "MarketData",
     "MarketDataV100",
     "MarketDataV110",
+    "Mode",
     "Money",
     "Name",
     "OptionType",
@@ -52,6 +62,7 @@ __all__ = [
     "Quote",
     "Record",
     "Rule",
+    "SchemaEntry",
     "SchemaManager",
     "Sensitivity",
     "ServiceLevels",
@@ -59,11 +70,19 @@ __all__ = [
     "Timestamp",
     "Trade",
     "Unit",
+    "Upcast",
     "ValidationLevel",
     "ValidationResult",
     "Version",
     "availability",
+    "contract_document",
     "contract_of",
     "data_type",
     "decimal",
+    "document_bytes",
+    "downcast",
+    "fingerprint",
+    "load_contract",
+    "schema_key",
+    "upcast",
 ]

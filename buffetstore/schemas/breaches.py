@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from buffetstore.schemas.findings import KEPT
-from buffetstore.schemas.result import Finding
+from buffetstore.schemas.findings import KEPT, Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -125,7 +125,7 @@ def is_upcast(field: str, old: Contract, new: Contract) -> bool:
 def _fields(old: Contract, new: Contract) -> Iterator[Change]:
     covered = {spec.name for spec in new.fields if is_upcast(spec.name, old, new)}
     for change in _differing(old.fields, new.fields, ""):
-        if change.subject in covered and Direction.BACKWARD in change.breaks:
+        if change.subject.partition(".")[0].partition("[")[0] in covered and Direction.BACKWARD in change.breaks:
             reason = f"{change.reason}; old rows are read by the up-cast that the new version declares"
             yield Change(change.kind, change.subject, reason, change.breaks - BACKWARD)
         else:
@@ -329,11 +329,15 @@ class _Rows:
 
 def _code(old: Contract, new: Contract) -> Iterator[Change]:
     for custom in sorted(set(new.custom) - set(old.custom)):
-        breaks = BACKWARD if custom.kind == "validator" else NEITHER
-        yield Change(Kind.CODE_ADDED, custom.name, f"{custom} is new; what it refuses is not known", breaks)
+        if custom.kind == "validator":
+            yield Change(Kind.CODE_ADDED, custom.name, f"{custom} is new; what it refuses is not known", BACKWARD)
+        else:
+            yield Change(Kind.CODE_ADDED, custom.name, f"{custom} is new")
     for custom in sorted(set(old.custom) - set(new.custom)):
-        breaks = FORWARD if custom.kind == "validator" else NEITHER
-        yield Change(Kind.CODE_REMOVED, custom.name, f"{custom} is gone; what it refused is not known", breaks)
+        if custom.kind == "validator":
+            yield Change(Kind.CODE_REMOVED, custom.name, f"{custom} is gone; what it refused is not known", FORWARD)
+        else:
+            yield Change(Kind.CODE_REMOVED, custom.name, f"{custom} is gone")
 
 
 def _facts(old: Contract, new: Contract) -> Iterator[Change]:

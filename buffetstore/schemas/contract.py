@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from buffetstore.expressions import Expression
     from buffetstore.schemas.arrow import FieldSpec
     from buffetstore.schemas.fill import Fill
-    from buffetstore.schemas.upcast import Upcast
+    from buffetstore.schemas.upcasts import Upcast
 
 CustomKind: TypeAlias = Literal["validator", "fill", "spelling", "upcast"]
 Severity: TypeAlias = Literal["error", "warning"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from buffetstore.schemas.result import Finding
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +13,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 KEPT = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, or odd, with one row."""
+
+    field: str
+    error_type: str
+    message: str
+    record_index: int
 
 
 class Findings:

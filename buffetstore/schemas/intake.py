@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from buffetstore.schemas.contract import Contract
-    from buffetstore.schemas.result import Finding
+    from buffetstore.schemas.findings import Finding
 
 Extra = Literal["error", "ignore"]
 _FEW = 500  # tuples alive at a time: below the garbage collector's threshold, or it looks at every row each time

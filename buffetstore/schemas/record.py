@@ -18,7 +18,7 @@ from buffetstore.schemas.contract import Contract, Revisions, Rule, ServiceLevel
 from buffetstore.schemas.custom import custom_of
 from buffetstore.schemas.fill import Fill
 from buffetstore.schemas.types import Timestamp, Version, canonical_version
-from buffetstore.schemas.upcast import Upcast
+from buffetstore.schemas.upcasts import Upcast
 from buffetstore.schemas.values import UnfitValueError, converter
 
 if TYPE_CHECKING:

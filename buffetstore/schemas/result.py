@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from buffetstore.schemas.findings import Finding
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
     from buffetstore.schemas.contract import Contract
+
+__all__ = ["Finding", "RowwiseRule", "ValidationLevel", "ValidationResult"]
 
 
 class ValidationLevel(StrEnum):
@@ -24,16 +28,6 @@ class ValidationLevel(StrEnum):
     STRICT = "strict"
     WARNING = "warning"
     DISABLED = "disabled"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong, or odd, with one row."""
-
-    field: str
-    error_type: str
-    message: str
-    record_index: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from buffetstore.schemas.arrow import FieldSpec
     from buffetstore.schemas.contract import Contract
-    from buffetstore.schemas.result import Finding
+    from buffetstore.schemas.findings import Finding
 
 
 def root_of(field: str) -> str:
