@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
 from buffetstore.expressions import columns_of, render
+from buffetstore.schemas.fill import BUILT_IN
 from buffetstore.schemas.implication import never_false, renamed_columns
+from buffetstore.schemas.json_values import NotJSONError, encode_expression
+from buffetstore.schemas.types import SPELLINGS
+from buffetstore.schemas.values import UnfitValueError, converter
 from buffetstore.schemas.widening import Demand, Fit, demands_of, fit_of, numbers_of
 
 if TYPE_CHECKING:
@@ -176,15 +180,28 @@ def _field(old: FieldSpec, new: FieldSpec, path: str, *, nested: bool) -> Iterat
     if fit_of(old, new) is not Fit.OTHER:
         yield from _bounds(old, new, path)
     yield from _choices(old, new, path)
-    if [mark.spell for mark in old.spellings] != [mark.spell for mark in new.spellings]:
+    if _spellings(old) != _spellings(new):
         yield Change(Kind.PROMISE_CHANGED, path, "takes other spellings when it is written")
-    if (old.default, type(old.default)) != (new.default, type(new.default)):
+    if _default(old) != _default(new):
         yield Change(Kind.DEFAULT_CHANGED, path, f"has the default {new.default!r}, was {old.default!r}")
     if old.sensitivity != new.sensitivity:
         reason = f"is {new.sensitivity or 'of no stated sensitivity'}, was {old.sensitivity or 'not stated'}"
         yield Change(Kind.PROMISE_CHANGED, path, reason)
     if (old.description, old.aliases) != (new.description, new.aliases):
         yield Change(Kind.WORDS_CHANGED, path, "has another description or other aliases")
+
+
+def _default(spec: FieldSpec) -> Any:
+    """Return the default as its column holds it: a class may write 0 for the decimal, or a member of an enum."""
+    try:
+        return converter(spec.type)(spec.default)
+    except UnfitValueError:
+        return repr(spec.default)
+
+
+def _spellings(spec: FieldSpec) -> list[Any]:
+    """Return the spellings that a document names; others are custom code."""
+    return [mark.spell for mark in spec.spellings if mark.spell in SPELLINGS.values()]
 
 
 def _type(old: FieldSpec, new: FieldSpec, path: str) -> Iterator[Change]:
@@ -284,8 +301,11 @@ def _rule_change(name: str, was: _Held | None, is_: _Held | None, breaks: frozen
 
 
 def _key(holds: Expression) -> str:
-    """Return what tells two predicates apart: 1 and True are equal to Python."""
-    return repr(holds)
+    """Return what tells two predicates apart, as their documents do: 1 and True are equal to Python."""
+    try:
+        return repr(encode_expression(holds))
+    except NotJSONError:
+        return repr(holds)
 
 
 class _Rows:
@@ -365,10 +385,15 @@ def _facts(old: Contract, new: Contract) -> Iterator[Change]:
         breaks = BACKWARD if new.availability == "observed" else FORWARD
         reason = f"is {new.availability}, was {old.availability}: who vouches for available_at"
         yield Change(Kind.MEANING_CHANGED, "availability", reason, breaks)
-    if [(fill.name, fill.same) for fill in old.fills] != [(fill.name, fill.same) for fill in new.fills]:
+    if _fills(old) != _fills(new):
         yield Change(Kind.PROMISE_CHANGED, "fills", "rows that leave something out are completed otherwise")
     if old.service_levels != new.service_levels:
         yield Change(Kind.PROMISE_CHANGED, "service_levels", f"{new.service_levels}, was {old.service_levels}")
     for fact in ("symbol", "category", "owner", "description"):
         if getattr(old, fact) != getattr(new, fact):
             yield Change(Kind.WORDS_CHANGED, fact, f"{getattr(new, fact)!r}, was {getattr(old, fact)!r}")
+
+
+def _fills(contract: Contract) -> list[tuple[str, Any]]:
+    """Return the fills that a document names; others are custom code."""
+    return [(fill.name, fill.same) for fill in contract.fills if fill.same or fill in BUILT_IN]
