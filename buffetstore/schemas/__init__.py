@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from buffetstore.schemas.availability import availability
-from buffetstore.schemas.changes import Change
+from buffetstore.schemas.change import Change
 from buffetstore.schemas.compatibility import CompatibilityReport, Mode
 from buffetstore.schemas.contract import Contract, Rule, ServiceLevels
 from buffetstore.schemas.entry import SchemaEntry, schema_key

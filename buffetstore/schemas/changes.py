@@ -6,16 +6,13 @@ cannot read all that will be stored under the new. A demand that grows breaks th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from buffetstore.expressions import columns_of, render
+from buffetstore.schemas.change import BACKWARD, BOTH, FORWARD, NEITHER, Change, Direction, Kind, counterparts
 from buffetstore.schemas.fill import BUILT_IN
-from buffetstore.schemas.implication import never_false, renamed_columns
-from buffetstore.schemas.json_values import NotJSONError, encode_expression
+from buffetstore.schemas.rule_changes import rule_changes
 from buffetstore.schemas.types import SPELLINGS
 from buffetstore.schemas.values import UnfitValueError, converter
 from buffetstore.schemas.widening import Demand, Fit, demands_of, fit_of, numbers_of
@@ -23,99 +20,13 @@ from buffetstore.schemas.widening import Demand, Fit, demands_of, fit_of, number
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from buffetstore.expressions import Expression
     from buffetstore.schemas.arrow import FieldSpec
-    from buffetstore.schemas.contract import Contract, Rule
-
-
-class Direction(StrEnum):
-    """Who reads what."""
-
-    BACKWARD = "BACKWARD"
-    """The new version reads old data."""
-    FORWARD = "FORWARD"
-    """The old version reads new data."""
-
-
-class Kind(StrEnum):
-    """What was done."""
-
-    ADDED_OPTIONAL = "added_optional"
-    ADDED_REQUIRED = "added_required"
-    DROPPED = "dropped"
-    RENAMED = "renamed"
-    WIDENED = "widened"
-    NARROWED = "narrowed"
-    RETYPED = "retyped"
-    TIGHTENED = "tightened"
-    LOOSENED = "loosened"
-    UNIT_CHANGED = "unit_changed"
-    VALUES_ADDED = "values_added"
-    VALUES_REMOVED = "values_removed"
-    DEFAULT_CHANGED = "default_changed"
-    RULE_ADDED = "rule_added"
-    RULE_REMOVED = "rule_removed"
-    RULE_CHANGED = "rule_changed"
-    CODE_ADDED = "code_added"
-    CODE_REMOVED = "code_removed"
-    KEY_CHANGED = "key_changed"
-    PARTITION_CHANGED = "partition_changed"
-    SORT_CHANGED = "sort_changed"
-    MEANING_CHANGED = "meaning_changed"
-    PROMISE_CHANGED = "promise_changed"
-    WORDS_CHANGED = "words_changed"
-
-
-BACKWARD, FORWARD = frozenset({Direction.BACKWARD}), frozenset({Direction.FORWARD})
-BOTH = BACKWARD | FORWARD
-NEITHER: frozenset[Direction] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One difference.
-
-    Parameters
-    ----------
-    kind:
-        What was done.
-    subject:
-        The field (``legs[].ratio`` inside a list), rule or fact that differs; by its new name.
-    reason:
-        What differs and what follows, in words.
-    breaks:
-        Which readers it breaks; empty means none.
-    rewrites:
-        Files of both versions cannot lie in one table: it has to be written anew.
-    """
-
-    kind: Kind
-    subject: str
-    reason: str
-    breaks: frozenset[Direction] = NEITHER
-    rewrites: bool = False
-
-    def __str__(self) -> str:
-        broken = f" [breaks {' and '.join(sorted(self.breaks))}]" if self.breaks else ""
-        return f"{self.kind.value} {self.subject}: {self.reason}{broken}"
+    from buffetstore.schemas.contract import Contract
 
 
 def diff(old: Contract, new: Contract) -> list[Change]:
     """Return every difference between two versions of a data type: fields, rules, then the facts of the whole."""
-    return [*_fields(old, new), *_rules(old, new), *_code(old, new), *_facts(old, new)]
-
-
-def counterparts(old: tuple[FieldSpec, ...], new: tuple[FieldSpec, ...]) -> dict[str, FieldSpec]:
-    """Return the old field of each new one that has one: by its name, else by one of its aliases."""
-    by_name = {spec.name: spec for spec in old}
-    kept = {spec.name for spec in new}
-    found: dict[str, FieldSpec] = {}
-    for spec in new:
-        names = [spec.name] if spec.name in by_name else [name for name in spec.aliases if name not in kept]
-        source = next((by_name[name] for name in names if name in by_name), None)
-        if source is not None:
-            found[spec.name] = source
-    return found
+    return [*_fields(old, new), *rule_changes(old, new), *_code(old, new), *_facts(old, new)]
 
 
 def is_upcast(field: str, old: Contract, new: Contract) -> bool:
@@ -257,94 +168,6 @@ def _choices(old: FieldSpec, new: FieldSpec, path: str) -> Iterator[Change]:
             yield Change(Kind.VALUES_ADDED, path, f"may be {', '.join(added)}, unknown to old readers", FORWARD)
         if removed:
             yield Change(Kind.VALUES_REMOVED, path, f"may no longer be {', '.join(removed)}, as old data is", BACKWARD)
-
-
-def _rules(old: Contract, new: Contract) -> Iterator[Change]:
-    pairs = counterparts(old.fields, new.fields)
-    names = {source.name: name for name, source in pairs.items()}
-    before = {rule.name: (rule, renamed_columns(rule.holds, names)) for rule in old.rules}
-    after = {rule.name: (rule, rule.holds) for rule in new.rules}
-    old_rows = _Rows(old.fields, new.fields, {name: source.name for name, source in pairs.items()})
-    new_rows = _Rows(new.fields, old.fields, {source.name: name for name, source in pairs.items()}, names)
-    kept_before = {_key(holds) for rule, holds in before.values() if rule.severity == "error"}
-    kept_after = {_key(rule.holds) for rule in new.rules if rule.severity == "error"}
-    for name in sorted(before.keys() | after.keys()):
-        was, is_ = before.get(name), after.get(name)
-        breaks = set()
-        if is_ and is_[0].severity == "error" and not old_rows.keep(is_[1], kept_before):
-            breaks.add(Direction.BACKWARD)
-        if was and was[0].severity == "error" and not new_rows.keep(was[1], kept_after):
-            breaks.add(Direction.FORWARD)
-        change = _rule_change(name, was, is_, frozenset(breaks))
-        if change is not None:
-            yield change
-
-
-_Held: TypeAlias = "tuple[Rule, Expression]"
-
-
-def _rule_change(name: str, was: _Held | None, is_: _Held | None, breaks: frozenset[Direction]) -> Change | None:
-    if was is None and is_ is not None:
-        return Change(Kind.RULE_ADDED, name, f"{is_[0].severity} unless {render(is_[1])}", breaks)
-    if is_ is None and was is not None:
-        return Change(Kind.RULE_REMOVED, name, f"no longer {was[0].severity} unless {render(was[1])}", breaks)
-    assert was is not None, "the name is of one of the two"
-    assert is_ is not None, "the name is of one of the two"
-    if (was[0].severity, _key(was[1])) != (is_[0].severity, _key(is_[1])):
-        reason = f"{is_[0].severity} unless {render(is_[1])}, was {was[0].severity} unless {render(was[1])}"
-        return Change(Kind.RULE_CHANGED, name, reason, breaks)
-    if breaks:
-        return Change(Kind.RULE_CHANGED, name, "reads a column whose nulls are read as its new default", breaks)
-    if (was[0].message, was[0].field) != (is_[0].message, is_[0].field):
-        return Change(Kind.WORDS_CHANGED, name, "has another message")
-    return None
-
-
-def _key(holds: Expression) -> str:
-    """Return what tells two predicates apart, as their documents do: 1 and True are equal to Python."""
-    try:
-        return repr(encode_expression(holds))
-    except NotJSONError:
-        return repr(holds)
-
-
-class _Rows:
-    """What is known of a writer's rows when a reader has made them its own.
-
-    Parameters
-    ----------
-    writer, reader:
-        Their fields.
-    sources:
-        For a field of the reader, the writer's name of it.
-    shown:
-        The names by which the rules call the reader's fields, where they differ.
-    """
-
-    def __init__(
-        self,
-        writer: tuple[FieldSpec, ...],
-        reader: tuple[FieldSpec, ...],
-        sources: dict[str, str],
-        shown: dict[str, str] | None = None,
-    ) -> None:
-        called = shown or {}
-        by_name = {spec.name: spec for spec in writer}
-        self._constants = {called.get(s.name, s.name): s.default for s in reader if s.name not in sources}
-        self._refilled = {
-            called.get(spec.name, spec.name)
-            for spec in reader
-            if spec.name in sources
-            and spec.default is not None
-            and by_name[sources[spec.name]].nullable
-            and by_name[sources[spec.name]].default != spec.default
-        }
-
-    def keep(self, holds: Expression, kept: set[str]) -> bool:
-        """Tell whether no row can break the rule, given the rules that the writer kept."""
-        if _key(holds) in kept and not columns_of(holds) & (self._refilled | self._constants.keys()):
-            return True
-        return never_false(holds, self._constants)
 
 
 def _code(old: Contract, new: Contract) -> Iterator[Change]:

@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from buffetstore.errors import InvalidInputError
-from buffetstore.schemas.changes import Change, Direction, Kind, diff
+from buffetstore.schemas.change import Change, Direction, Kind
+from buffetstore.schemas.changes import diff
 from buffetstore.schemas.widening import numbers_of
 
 if TYPE_CHECKING:

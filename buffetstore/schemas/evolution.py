@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError, UnsupportedOperationError
-from buffetstore.schemas.changes import Direction, counterparts, diff, is_upcast
+from buffetstore.schemas.change import Direction, counterparts
+from buffetstore.schemas.changes import diff, is_upcast
 from buffetstore.schemas.coerce import Column, Target
 from buffetstore.schemas.columns import in_one_piece
 from buffetstore.schemas.findings import Findings

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from buffetstore.errors import InvalidInputError, MappingError
 from buffetstore.schemas.breaches import Breach, first_findings, rows_of
-from buffetstore.schemas.changes import Change, diff
+from buffetstore.schemas.changes import diff
 from buffetstore.schemas.checks import DUPLICATE_KEY, breaches, missing
 from buffetstore.schemas.columns import Columns
 from buffetstore.schemas.compatibility import CompatibilityReport, Mode
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
+
+    from buffetstore.schemas.change import Change
 
 from buffetstore.schemas.intake import Extra
 

@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from buffetstore.schemas import ValidationLevel, contract_of
-from buffetstore.schemas.changes import Direction, diff
+from buffetstore.schemas.change import Direction
+from buffetstore.schemas.changes import diff
 from buffetstore.schemas.compatibility import Mode, check
 from buffetstore.schemas.evolution import downcast, upcast
 from buffetstore.schemas.intake import take_in

@@ -10,7 +10,8 @@ from pydantic import Field, field_validator
 from buffetstore.errors import ConflictError, InvalidInputError
 from buffetstore.expressions import Column, Comparison, IsNull, Or
 from buffetstore.schemas import Price, Record, Rule, SchemaManager, Timestamp, contract_of
-from buffetstore.schemas.changes import Direction, Kind, diff
+from buffetstore.schemas.change import Direction, Kind
+from buffetstore.schemas.changes import diff
 from buffetstore.schemas.compatibility import Mode, check
 from buffetstore.schemas.registry import BUILT_IN
 from buffetstore.schemas.stored import contract_document, load_contract
