@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, StrEnum
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from hypothesis import given, settings
@@ -16,12 +19,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, evaluate
 from buffetstore.schemas import Record, Rule, Timestamp, ValidationLevel, contract_of, decimal
 from buffetstore.schemas.intake import take_in
+from buffetstore.schemas.interchange import draft_from_document, export_contract
+from buffetstore.schemas.interchange.limits import Limits
+from buffetstore.schemas.interchange.odcs import odcs_document
 from buffetstore.schemas.manager import judge
 from buffetstore.schemas.values import is_missing
 
 if TYPE_CHECKING:
     from buffetstore.expressions import Expression
     from buffetstore.schemas import Finding
+    from buffetstore.schemas.arrow import FieldSpec
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 EXAMPLES = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 60
@@ -322,3 +329,27 @@ def test_kernels_judge_as_pydantic_does(case: tuple[type[Record], list[dict[str,
     assert [plain(row) for row in result.accepted.to_pylist()] == [
         {name: row[name] for name in contract.schema.names} for row in good
     ]
+
+
+def essence(spec: FieldSpec) -> Any:
+    """What other formats can say of a field."""
+    children = [essence(child) for child in spec.children]
+    return spec.name, spec.type, spec.nullable, Limits.of(spec), spec.choices, plain(spec.default), children
+
+
+@settings(max_examples=EXAMPLES)
+@given(case=cases(), form=st.sampled_from(["avro", "json-schema"]))
+def test_what_is_exported_is_read_again(case: tuple[type[Record], list[dict[str, Any]]], form: str) -> None:
+    contract = contract_of(case[0])
+    draft = draft_from_document(export_contract(contract, form), form, "made")
+    expected = [essence(spec) for spec in contract.fields if spec.name not in Record.model_fields]
+    assert [essence(spec) for spec in draft.fields] == expected
+    module = ModuleType("drafted")
+    sys.modules["drafted"] = module
+    exec(compile(draft.source(), "<draft>", "exec"), module.__dict__)
+    made = contract_of(module.Made)
+    del sys.modules["drafted"]
+    assert (made.key, made.event_time, made.schema) == (contract.key, contract.event_time, contract.schema)
+    assert [essence(spec) for spec in made.fields if spec.name not in Record.model_fields] == expected
+    [table] = json.loads(json.dumps(odcs_document(contract)))["schema"]
+    assert [column["name"] for column in table["properties"]] == contract.schema.names
