@@ -78,6 +78,10 @@ class StorageManager(ManagedUpkeep):
     layers:
         What is laid around the object store: retries, a cache, encryption, limits, other copies. None reads it from the
         environment (see `LayerConfig`).
+    constraints:
+        Give new tables the contracts' rules as CHECK constraints, as far as other engines can hold rows to them: what
+        they write is then refused where it breaks one. DuckDB does not write to such tables, and rows that
+        ``store_data(level="warning")`` would let in are refused too.
     store_options:
         Passed to the object store: ``endpoint_url``, ``max_connections``, ...
 
@@ -102,6 +106,7 @@ class StorageManager(ManagedUpkeep):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         compression: Compression | None = None,
         layers: Layers | None = None,
+        constraints: bool = False,
         **store_options: Any,
     ) -> None:
         self._lake: LakeStorage | None = None
@@ -110,6 +115,7 @@ class StorageManager(ManagedUpkeep):
         self.schema_manager = schema_manager if schema_manager is not None else SchemaManager()
         self.metrics = metrics if metrics is not None else StorageMetrics()
         self._options = options | store_options
+        self._has_constraints = constraints
         self._layers = layers if layers is not None else layers_from_environment(_place(where))
         self._formatter = ParquetFormatter(compression or configured)
         self._cache: LRUCache[bytes] = LRUCache(cache_bytes)
@@ -152,7 +158,12 @@ class StorageManager(ManagedUpkeep):
                     partial(open_store, self.url, hook=self._hook, layers=self._layers, **self._options)
                 )
                 self._lake = LakeStorage(
-                    self._store, self.schema_manager, formatter=self._formatter, hook=self._hook, cache=self._cache
+                    self._store,
+                    self.schema_manager,
+                    formatter=self._formatter,
+                    hook=self._hook,
+                    cache=self._cache,
+                    constraints=self._has_constraints,
                 )
                 if self._prometheus is not None:
                     self._prometheus.watch_pool(self.url, partial(_connections, self._store))

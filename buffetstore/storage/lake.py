@@ -26,11 +26,14 @@ from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
 from buffetstore.storage.base import DataTypeDescription, DeleteResult, StoreResult
 from buffetstore.storage.foreign import read_with
 from buffetstore.storage.lineage import lineage_of
+from buffetstore.storage.portable_rules import portable_rules
 from buffetstore.storage.upkeep import TableUpkeep
 from buffetstore.storage.verdict import accepted
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
+from buffetstore.tables.constraints import PREFIX as CONSTRAINT_PREFIX
 from buffetstore.tables.properties import TRANSACTION_RETENTION
+from buffetstore.tables.readers import READ_FEATURES, READABLE_BY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -65,6 +68,8 @@ class LakeStorage(TableUpkeep):
         Where data files that were read are remembered; None is a cache of 256 MiB.
     prefix:
         The folder of the tables in the store.
+    constraints:
+        Give new tables the portable part of their contract's rules as CHECK constraints.
     """
 
     def __init__(
@@ -76,7 +81,9 @@ class LakeStorage(TableUpkeep):
         hook: Hook = no_hook,
         cache: LRUCache[bytes] | None = None,
         prefix: str = "raw",
+        constraints: bool = False,
     ) -> None:
+        self._has_constraints = constraints
         self.schemas = schemas if schemas is not None else SchemaManager()
         self.files = CacheManager(store, cache)
         self._store = store
@@ -286,6 +293,19 @@ class LakeStorage(TableUpkeep):
                 self._tables[contract.data_type] = table
             return table
 
+    async def _configuration(self, contract: Contract) -> dict[str, str]:
+        configuration = {
+            "buffetstore.dataType": contract.data_type,
+            "buffetstore.key": ",".join(contract.key),
+            "buffetstore.revisions": contract.revisions,
+            READABLE_BY: ",".join(READ_FEATURES),
+            TRANSACTION_RETENTION: IDEMPOTENCY_WINDOW,
+        }
+        if self._has_constraints:
+            exported = (await in_thread(portable_rules, contract)).checks
+            configuration |= {f"{CONSTRAINT_PREFIX}{name}": sql for name, sql in exported.items()}
+        return configuration
+
     async def _created(self, contract: Contract) -> DeltaTable:
         path = self._path(contract.data_type)
         try:
@@ -294,14 +314,9 @@ class LakeStorage(TableUpkeep):
                 path,
                 contract.schema,
                 name=contract.data_type,
-                description=(contract.model.__doc__ or "").strip().split("\n", 1)[0] or None,
+                description=(contract.description or "").strip().split("\n", 1)[0] or None,
                 partition_by=contract.partition_by,
-                configuration={
-                    "buffetstore.dataType": contract.data_type,
-                    "buffetstore.key": ",".join(contract.key),
-                    "buffetstore.revisions": contract.revisions,
-                    TRANSACTION_RETENTION: IDEMPOTENCY_WINDOW,
-                },
+                configuration=await self._configuration(contract),
                 formatter=self._formatter,
                 hook=self._hook,
             )
