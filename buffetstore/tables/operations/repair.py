@@ -19,7 +19,7 @@ from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import fetched
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.file_table import rows as file_rows
+from buffetstore.tables.file_table import listed
 from buffetstore.tables.log import join
 from buffetstore.tables.operations.verify import VerifyReport, hint_fault
 from buffetstore.tables.operations.write import removals
@@ -94,7 +94,7 @@ async def _remove(head: Head, report: VerifyReport) -> tuple[int, tuple[str, ...
 
 async def _gone(store: ObjectStore, snapshot: Snapshot, report: VerifyReport) -> list[dict[str, Any]]:
     named = pa.array(report.missing, pa.string())
-    files = file_rows(snapshot.files.filter(pc.is_in(snapshot.files["path"], value_set=named)))
+    files = await listed(snapshot.files.filter(pc.is_in(snapshot.files["path"], value_set=named)))
     there = await gather([partial(exists, store, join(snapshot.path, file["path"])) for file in files])
     return [file for file, found in zip(files, there, strict=True) if not found]
 

@@ -18,7 +18,7 @@ from buffetstore.expressions import ALWAYS
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered, unhurried
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.file_table import rows as file_rows
+from buffetstore.tables.file_table import listed
 from buffetstore.tables.log import join
 from buffetstore.tables.operations.write import removals
 from buffetstore.tables.reading import read_file
@@ -57,7 +57,7 @@ class Reshape:
         if self._schema_string != snapshot.metadata.schema_string:
             await self.discard()
             self._schema_string = snapshot.metadata.schema_string
-        files = file_rows(snapshot.files)
+        files = await listed(snapshot.files)
         versions = snapshot.files["commit_version"].to_pylist()
         stamps = snapshot.files["modification_time"].cast(pa.int64()).to_pylist()
         missing = [at for at, file in enumerate(files) if self._key(file) not in self._written]

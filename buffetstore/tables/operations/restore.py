@@ -18,7 +18,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import check_writable, lacking
-from buffetstore.tables.file_table import rows as file_rows
+from buffetstore.tables.file_table import listed
 from buffetstore.tables.log import join
 from buffetstore.tables.operations.write import removals
 from buffetstore.tables.results import RestoreResult
@@ -72,7 +72,7 @@ async def restore_files(
         return None, result
     proposal = Proposal(
         "RESTORE",
-        removes=removals(file_rows(gone)),
+        removes=removals(await listed(gone)),
         restores=await in_thread(_adds, back, target),
         metadata=metadata,
         reads=ALWAYS,

@@ -17,7 +17,7 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import read_checkpoint
-from buffetstore.tables.file_table import rows as file_rows
+from buffetstore.tables.file_table import listed
 from buffetstore.tables.log import join, read_entries
 from buffetstore.tables.operations.vacuum import FILES, is_hidden, listed_files, without_others
 from buffetstore.tables.reading import read_file
@@ -250,7 +250,7 @@ async def _read_all(
 ) -> dict[str, Any]:
     """Read every file; return the faults by kind."""
     found: dict[str, dict[str, Any]] = {"corrupt": {}, "rows_mismatch": {}, "bounds_mismatch": {}}
-    held = file_rows(files)
+    held = await listed(files)
     calls = [partial(_read_one, store, formatter, snapshot, files.slice(at, 1), file) for at, file in enumerate(held)]
     sizes = [file["size"] for file in held]
     total, done = sum(sizes), 0
