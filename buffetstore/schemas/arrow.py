@@ -129,6 +129,8 @@ def fields_of(model: type[Any]) -> tuple[FieldSpec, ...]:
 
 @cache
 def _fields_of(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
+    if model.model_config.get("strict"):
+        raise _strict(f"class {model.__qualname__}")
     return tuple(
         _describe(name, _place(model, name), info.annotation, [info], default=_default(info, _place(model, name)))
         for name, info in model.model_fields.items()
@@ -138,6 +140,13 @@ def _fields_of(model: type[BaseModel]) -> tuple[FieldSpec, ...]:
 def schema_of(model: type[Any]) -> pa.Schema:
     """Return the Arrow schema of the model; required fields are not nullable."""
     return pa.schema([pa.field(spec.name, spec.type, spec.nullable) for spec in fields_of(model)])
+
+
+def _strict(place: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{place} is strict, which no column can be: it takes what is exactly of its type however it is written ('5' for "
+        "an int, never '5.5'); leave strict out"
+    )
 
 
 def _place(model: type[BaseModel], name: str) -> str:
@@ -154,6 +163,8 @@ def _default(info: FieldInfo, place: str) -> Any:
 def _describe(name: str, place: str, annotation: Any, metadata: Iterable[Any], *, default: Any = None) -> FieldSpec:
     base, marks, optional = _unwrap(annotation, place)
     marks = (*marks, *_flat(metadata))
+    if any(getattr(mark, "strict", None) is True for mark in marks):
+        raise _strict(place)
     filled = any(isinstance(mark, Filled) for mark in marks)
     choices = _choices(base, place)
     children = _children(name, place, base)

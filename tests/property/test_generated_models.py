@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     from buffetstore.schemas.arrow import FieldSpec
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
-EXAMPLES = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 60
+IS_NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+EXAMPLES = 20_000 if IS_NIGHTLY else 60
+pytestmark = pytest.mark.timeout(7_200 if IS_NIGHTLY else 120)
 NAIVE = datetime(2024, 1, 1)  # noqa: DTZ001 what must be refused
 WORDS = ["", "a", "AAPL", "BTC/USD", "12", "株", "é" * 9, "x" * 40, " pad ", "red", "green", "line\nbreak", "\ud800"]
 PATTERNS = [r"^[A-Z]+$", r"^\d{2}$", r"^[a-z/A-Z]{1,8}$", r"a|B", r"\w+", r"^.$"]

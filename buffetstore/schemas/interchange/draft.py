@@ -1,9 +1,9 @@
-"""A first draft of a record class: fields read from elsewhere, and the Python source that states them."""
+"""Fields that were read from elsewhere become the draft of a record class."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from keyword import iskeyword
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from buffetstore.errors import InvalidInputError
 from buffetstore.schemas.interchange import limits
-from buffetstore.schemas.interchange.source import source_of
+from buffetstore.schemas.interchange.source import Draft
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.timestamps import MICROSECONDS
 
@@ -23,30 +23,6 @@ if TYPE_CHECKING:
     from buffetstore.schemas.contract import Rule
 
 _TAKEN = frozenset(dir(BaseModel)) | {"rules", "fills", "upcasts", "contract_facts"}
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What a record class would say, for a person to correct.
-
-    Parameters
-    ----------
-    notes:
-        For a field, what the person should know of it; for another name, why it is no field.
-    """
-
-    data_type: str
-    fields: tuple[FieldSpec, ...]
-    key: tuple[str, ...]
-    event_time: str
-    version: str = "1.0.0"
-    description: str = ""
-    rules: tuple[Rule, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-    def source(self) -> str:
-        """Return the Python source of the class, ready to be run and to be edited."""
-        return source_of(self)
 
 
 def draft_of(

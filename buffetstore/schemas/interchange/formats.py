@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from buffetstore.schemas.contract import Contract
-    from buffetstore.schemas.interchange.draft import Draft
+    from buffetstore.schemas.interchange.source import Draft
 
 _EXPORTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "avro": ("avro", "to_avro", {}),

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from buffetstore.errors import CorruptFileError, InvalidInputError, NotFoundError
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
-from buffetstore.schemas.interchange.draft import Draft, draft_of, identifier
+from buffetstore.schemas.interchange.draft import draft_of, identifier
 from buffetstore.schemas.interchange.limits import Limits, field, list_field, struct_field
 from buffetstore.schemas.timestamps import MICROSECONDS
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from buffetstore.schemas.arrow import FieldSpec
+    from buffetstore.schemas.interchange.source import Draft
 
 SAMPLE = 100_000
 _CHOICES = 8

@@ -1,8 +1,9 @@
-"""The Python source of a drafted record class."""
+"""A first draft of a record class, and the Python source that states it."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -17,9 +18,10 @@ from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.interchange.limits import Limits
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from buffetstore.schemas.arrow import FieldSpec
     from buffetstore.schemas.contract import Rule
-    from buffetstore.schemas.interchange.draft import Draft
 
 _DECIMALS = {(18, 8): "Price", (22, 2): "Money", (28, 8): "Quantity"}
 _PLAIN: dict[pa.DataType, str] = {
@@ -50,6 +52,30 @@ _IMPORTS = {
     ),
 }
 _GROUPS = (("datetime", "decimal", "typing"), ("pydantic",), ("buffetstore.expressions", "buffetstore.schemas"))
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a record class would say, for a person to correct.
+
+    Parameters
+    ----------
+    notes:
+        For a field, what the person should know of it; for another name, why it is no field.
+    """
+
+    data_type: str
+    fields: tuple[FieldSpec, ...]
+    key: tuple[str, ...]
+    event_time: str
+    version: str = "1.0.0"
+    description: str = ""
+    rules: tuple[Rule, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+    def source(self) -> str:
+        """Return the Python source of the class, ready to be run and to be edited."""
+        return source_of(self)
 
 
 def source_of(draft: Draft) -> str:

@@ -151,6 +151,11 @@ class Loose(BaseModel):
     name: str
 
 
+class Exact(BaseModel):
+    model_config = ConfigDict(strict=True)
+    name: str
+
+
 @pytest.mark.parametrize(
     ("annotation", "words"),
     [
@@ -168,6 +173,8 @@ class Loose(BaseModel):
         (Any, "the type that the values have"),
         (Node, r"Odd\.thing\.children\[\]|Node\.children\[\] holds Node inside itself"),
         (Loose, "takes any extra field"),
+        (Exact, "class Exact is strict, which no column can be"),
+        (Annotated[int, Field(strict=True)], r"Odd\.thing is strict"),
     ],
     ids=str,
 )

@@ -38,7 +38,7 @@ from buffetstore.schemas.registry import BUILT_IN
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from buffetstore.schemas.interchange.draft import Draft
+    from buffetstore.schemas.interchange.source import Draft
 
 NOW = datetime(2024, 1, 2, tzinfo=UTC)
 yaml = pytest.importorskip("yaml", reason="what is written is read back by PyYAML")
