@@ -144,8 +144,8 @@ def schema_of(model: type[Any]) -> pa.Schema:
 
 def _strict(place: str) -> ConfigurationError:
     return ConfigurationError(
-        f"{place} is strict, which no column can be: it takes what is exactly of its type however it is written ('5' for "
-        "an int, never '5.5'); leave strict out"
+        f"{place} is strict, which no column can be: it takes what is exactly of its type however it is written ('5' "
+        "for an int, never '5.5'); leave strict out"
     )
 
 
