@@ -15,9 +15,7 @@ from buffetstore.tables.actions import encode_path
 from buffetstore.tables.log import parse_entries
 from buffetstore.tables.log_columns import parse
 
-NAMES = st.sampled_from(
-    ["a.parquet", "é/日経 225", "x%y z", "p=1/b#", "😀\u2028", 'q"\\', "plain-0001.snappy.parquet"]
-)
+NAMES = st.sampled_from(["a.parquet", "é/日経 225", "x%y z", "p=1/b#", "😀\u2028", 'q"\\', "plain-0001.snappy.parquet"])
 PATHS = NAMES.map(encode_path) | st.sampled_from(["part-%E6%97%A5.parquet", "a%2520b", "file:/tmp/x", "/tmp/x"])
 VALUES = st.none() | st.sampled_from(["", "2024-01-01", "x y", "日", "1.5"])
 VECTOR = st.fixed_dictionaries(
