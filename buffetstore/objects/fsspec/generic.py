@@ -124,7 +124,7 @@ class FsspecFiles(Files):
                 raise IsADirectoryError(errno.EISDIR, "is a folder", target)
         if self._primitives.replace is not None:
             await self.step(self._primitives.replace, source, target)
-        elif self._is_native:
+        elif self._is_native and not hasattr(self.fs, "_mv"):
             # Not every asynchronous one moves: copy and remove is what `mv` comes to where there is no rename.
             await self.call("cp_file", source, target)
             await self.call("rm_file", source)
