@@ -13,6 +13,7 @@ import asyncio
 import base64
 import functools
 import json
+import os
 import re
 import sys
 import time
@@ -262,7 +263,8 @@ def main() -> None:
     if sys.argv[1] == "serve":
         asyncio.run(serve())
     else:
-        print(json.dumps(asyncio.run(run(sys.argv[2], sys.argv[3], float(sys.argv[4])))))
+        print(json.dumps(asyncio.run(run(sys.argv[2], sys.argv[3], float(sys.argv[4])))), flush=True)
+        os._exit(0)  # obstore's own threads may abort an interpreter that ends in the common way
 
 
 if __name__ == "__main__":
