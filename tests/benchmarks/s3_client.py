@@ -14,6 +14,7 @@ import asyncio
 import base64
 import functools
 import json
+import os
 import re
 import sys
 import time
@@ -371,6 +372,8 @@ def main() -> None:
         uvloop.run(run(name, url, float(seconds), int(mib)))
     else:
         asyncio.run(run(name, url, float(seconds), int(mib)))
+    sys.stdout.flush()
+    os._exit(0)  # obstore's own threads may abort an interpreter that ends in the common way
 
 
 if __name__ == "__main__":

@@ -320,7 +320,8 @@ async def test_blocks_that_arrived_are_not_sent_again(proxied, monkeypatch):
         await upload.write(body)
     faults.clear()
     await upload.write(body)
-    assert log.bytes_in <= 17 * PART
+    # Its eight blocks, eight that were refused, and at most four that were under way when the write gave up.
+    assert log.bytes_in <= (8 + 8 + 4) * PART
     faults.add(HttpFault("reset", operation="PUT", when="after"))
     with pytest.raises(UnavailableError) as caught:
         await upload.complete()
