@@ -314,14 +314,14 @@ async def test_blocks_that_arrived_are_not_sent_again(proxied, monkeypatch):
     upload = uploads.BlockUpload(proxied._writer, "k", CREATE, Attributes(), policy=PROMPT)
     await upload.write(body)
     assert log.bytes_in <= 10 * PART
-    log.clear()
-    faults.add(HttpFault("status", operation="PUT", status=503, skip=4, times=8))
+    faults.add(HttpFault("status", operation="PUT", status=503, skip=4, times=100))
     with pytest.raises(UnavailableError):
         await upload.write(body)
     faults.clear()
+    log.clear()
     await upload.write(body)
-    # Its eight blocks, eight that were refused, and at most four that were under way when the write gave up.
-    assert log.bytes_in <= (8 + 8 + 4) * PART
+    # The fifth block began when one of the first four had arrived; the others may have been under way when it gave up.
+    assert log.bytes_in <= 7 * PART
     faults.add(HttpFault("reset", operation="PUT", when="after"))
     with pytest.raises(UnavailableError) as caught:
         await upload.complete()
