@@ -318,10 +318,14 @@ async def test_blocks_that_arrived_are_not_sent_again(proxied, monkeypatch):
     with pytest.raises(UnavailableError):
         await upload.write(body)
     faults.clear()
+    sent = -1
+    while sent != log.bytes_in:  # until the proxy has told of all that was under way
+        sent = log.bytes_in
+        await asyncio.sleep(0.2)
     log.clear()
     await upload.write(body)
-    # The fifth block began when one of the first four had arrived; the others may have been under way when it gave up.
-    assert log.bytes_in <= 7 * PART
+    # Blocks that were under way when it gave up may not have been known to have arrived.
+    assert log.bytes_in <= 8 * PART
     faults.add(HttpFault("reset", operation="PUT", when="after"))
     with pytest.raises(UnavailableError) as caught:
         await upload.complete()
