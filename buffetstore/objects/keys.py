@@ -21,6 +21,16 @@ def checked_key(key: str) -> str:
     return key
 
 
+def is_key(name: str) -> bool:
+    """Return whether an object can have this key."""
+    return bool(len(name) <= MAX_KEY_BYTES and _PLAIN.fullmatch(name)) or _fault(name) is None
+
+
+def is_folder(prefix: str) -> bool:
+    """Return whether any key can start with `prefix`, which is empty or ends with `/`."""
+    return not prefix or is_key(prefix[:-1])
+
+
 def _fault(key: str) -> str | None:
     if not key:
         return "is empty"

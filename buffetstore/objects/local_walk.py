@@ -6,8 +6,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import InvalidKeyError
-from buffetstore.objects.keys import checked_key
+from buffetstore.objects.keys import is_folder, is_key
 from buffetstore.objects.local_files import RESERVED, missing_root
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ Found = tuple[str, os.stat_result]
 def walk(root: Path, prefix: str, after: str, *, create: bool) -> Iterator[Found]:
     """Yield key and status of each file whose key starts with `prefix` and sorts after `after`, in order of key."""
     folder = prefix[: prefix.rfind("/") + 1]
-    if _is_folder(folder):
+    if is_folder(folder):
         yield from _below(root, folder, prefix, after)
     if not create and not root.is_dir():
         raise missing_root(root)
@@ -42,7 +41,7 @@ def level(root: Path, prefix: str, *, create: bool) -> tuple[list[Found], list[s
     """Return the files directly under `prefix`, and the deeper prefixes that hold any."""
     objects: list[Found] = []
     prefixes: list[str] = []
-    if _is_folder(prefix):
+    if is_folder(prefix):
         for key, entry in _entries(root, prefix):
             if key.endswith("/"):
                 if next(_below(root, key, key, ""), None) is not None:
@@ -78,23 +77,4 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
 
 def _is_name(name: str) -> bool:
     """Return whether a file of this name can be an object: others put by hand are not listed."""
-    if name == RESERVED:
-        return False
-    if name.isascii() and name.isprintable():
-        return True
-    try:
-        checked_key(name)
-    except InvalidKeyError:
-        return False
-    return True
-
-
-def _is_folder(prefix: str) -> bool:
-    """Return whether any key can start with `prefix`, which is empty or ends with `/`."""
-    if not prefix:
-        return True
-    try:
-        checked_key(prefix[:-1])
-    except InvalidKeyError:
-        return False
-    return True
+    return name != RESERVED and is_key(name)

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from buffetstore.errors import UnsupportedFeatureError
 from buffetstore.query.ordering import sort_rows
 from buffetstore.tables.files import DataPart, default_layout
+from buffetstore.tables.operations.bins import BUCKET_TAG, bucket_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 MAX_BUCKETS: Final = 32
 MAX_FILE_ROWS: Final = 2_000_000
 MAX_NAME_BYTES: Final = 80
-BUCKET_TAG: Final = "bucket"
 
 _UNITS: Final[tuple[tuple[Granularity, str], ...]] = (("day", "D"), ("month", "M"), ("year", "Y"))
 
@@ -81,22 +81,13 @@ def _buckets(table: pa.Table, contract: Contract) -> Iterator[DataPart]:
     starts = np.concatenate(([0], np.flatnonzero(of_row[1:] != of_row[:-1]) + 1, [len(of_row)]))
     for start, end in pairwise(starts.tolist()):
         name = str(of_row[start])
-        yield DataPart(table.slice(start, end - start), directory_of(name), tags={BUCKET_TAG: name})
+        yield DataPart(table.slice(start, end - start), bucket_directory(name), tags={BUCKET_TAG: name})
 
 
 def _distinct(days: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
     """Return the days without repetitions next to each other, which is nearly all of them, and then all of them."""
     changes = np.flatnonzero(days[1:] != days[:-1]) + 1
     return np.unique(days[np.concatenate(([0], changes))])
-
-
-def directory_of(bucket: str) -> str:
-    """Return the folder of a bucket.
-
-    >>> directory_of("2024-01")
-    'year=2024/month=01'
-    """
-    return "/".join(f"{unit}={part}" for unit, part in zip(("year", "month", "day"), bucket.split("-"), strict=False))
 
 
 def _files(part: DataPart, contract: Contract, most: int) -> Iterator[DataPart]:

@@ -59,7 +59,7 @@ class Head:
     async def refresh(self) -> Snapshot:
         """Come to the newest version: one request where there is none newer."""
         store, path = self.committer.store, self.committer.path
-        if self._clock() - self._checked > self._max_age():
+        if self._is_aged(self._checked):
             self.snapshot = await load(store, path)
         else:
             entries = await newer_entries(store, path, self.snapshot.version)
@@ -70,8 +70,7 @@ class Head:
 
     async def current(self) -> Snapshot:
         """Return the snapshot, read anew where it is too old for `version + 1` to be the next entry surely."""
-        aged = self._clock() - self._checked > self._max_age()
-        return await self.refresh() if aged else self.snapshot
+        return await self.refresh() if self._is_aged(self._checked) else self.snapshot
 
     async def commit(
         self, head: Snapshot, proposal: Proposal, seen: Snapshot | None = None, *, keep_on_conflict: bool = False
@@ -83,7 +82,7 @@ class Head:
         """
         checked = self._checked
         committed = await self.committer.commit(head, proposal, seen or head, keep_on_conflict=keep_on_conflict)
-        if self._clock() - checked > self._max_age():
+        if self._is_aged(checked):
             await self._check_not_buried(committed)
         self.snapshot, self._checked = committed.snapshot, self._clock()
         self.after_commit(committed)
@@ -106,10 +105,10 @@ class Head:
                 key=path,
             )
 
-    def _max_age(self) -> float:
-        """Return the seconds after which the entry that follows the snapshot may have been cleaned up."""
+    def _is_aged(self, checked: float) -> bool:
+        """Return whether the entry that follows what was looked at then may have been cleaned up since."""
         retention = Properties(self.snapshot.metadata.configuration).log_retention / 1000
-        return min(MAX_SNAPSHOT_AGE_SECONDS, retention / 2)
+        return self._clock() - checked > min(MAX_SNAPSHOT_AGE_SECONDS, retention / 2)
 
     def _look_for_spark(self, entries: Sequence[Entry]) -> None:
         if self._warned or not self.committer.store.url.startswith(("s3://", "s3a://")):

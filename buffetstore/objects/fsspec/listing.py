@@ -7,8 +7,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import InvalidKeyError
-from buffetstore.objects.keys import checked_key
+from buffetstore.objects.keys import is_folder, is_key
 from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
@@ -37,13 +36,13 @@ class Walk:
     async def objects(self, prefix: str, after: str) -> AsyncIterator[Found]:
         """Yield each object whose key starts with `prefix` and sorts after `after`, in order of key."""
         folder = prefix[: prefix.rfind("/") + 1]
-        if _is_folder(folder):
+        if is_folder(folder):
             async for found in self._below(folder, prefix, after):
                 yield found
 
     async def level(self, prefix: str) -> tuple[list[Found], list[str]]:
         """Return the objects directly under `prefix`, and the deeper prefixes that hold any."""
-        if not _is_folder(prefix):
+        if not is_folder(prefix):
             return [], []
         found = await self._entries(prefix)
         folders = [key for key, _ in found if key.endswith("/")]
@@ -91,21 +90,4 @@ class Walk:
 
 def _is_name(name: str) -> bool:
     """Return whether a file of this name can be an object: others put by hand are not listed."""
-    if name.startswith(RESERVED):
-        return False
-    try:
-        checked_key(name)
-    except InvalidKeyError:
-        return False
-    return "/" not in name
-
-
-def _is_folder(prefix: str) -> bool:
-    """Return whether any key can start with `prefix`, which is empty or ends with `/`."""
-    if not prefix:
-        return True
-    try:
-        checked_key(prefix[:-1])
-    except InvalidKeyError:
-        return False
-    return True
+    return not name.startswith(RESERVED) and "/" not in name and is_key(name)

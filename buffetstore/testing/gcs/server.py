@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
@@ -16,6 +15,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from buffetstore.testing.background import in_background
 from buffetstore.testing.gcs.errors import ApiError
 from buffetstore.testing.gcs.faults import Fault, FaultScript, Request, RequestLog
 from buffetstore.testing.gcs.json_api import JsonApi
@@ -281,36 +281,8 @@ def serve_in_thread(
     versioning: bool = False,
 ) -> Iterator[GCSServer]:
     """Run a server on a loop of its own thread, for clients that block and for tests on several loops."""
-    started: threading.Event = threading.Event()
-    stop: list[Callable[[], object]] = []
-    server = GCSServer(host=host, port=port, buckets=buckets, token=token, versioning=versioning)
-    failures: list[BaseException] = []
-
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        finished = asyncio.Event()
-        stop.append(lambda: loop.call_soon_threadsafe(finished.set))
-        async with server:
-            started.set()
-            await finished.wait()
-
-    def run() -> None:
-        try:
-            asyncio.run(serve())
-        except BaseException as error:  # noqa: BLE001 - handed to the starter, who raises it
-            failures.append(error)
-            started.set()
-
-    thread = threading.Thread(target=run, name="gcs-server", daemon=True)
-    thread.start()
-    started.wait()
-    if failures:
-        raise failures[0]
-    try:
+    with in_background(GCSServer(host=host, port=port, buckets=buckets, token=token, versioning=versioning)) as server:
         yield server
-    finally:
-        stop[0]()
-        thread.join()
 
 
 async def run_forever(host: str = "127.0.0.1", port: int = 4443, buckets: Sequence[str] = ()) -> None:
