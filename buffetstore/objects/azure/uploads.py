@@ -24,6 +24,7 @@ from buffetstore.errors import (
 from buffetstore.objects.azure.errors import Call, LostBlocksError
 from buffetstore.objects.azure.wire import INLINE_BYTES, condition_of, described, md5_of, written
 from buffetstore.objects.base import Upload
+from buffetstore.objects.parts import parts_of, whole_parts
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.retry import RetryPolicy
 from buffetstore.resilience.threads import in_thread
@@ -145,13 +146,9 @@ class BlockUpload(Upload):
         if len(self._buffer) + len(data) < PARALLEL_PARTS * self._part_bytes:
             self._buffer += data
             return
-        view = memoryview(data).cast("B")
-        # Only what fills the begun part is copied: the interpreter stands still while bytes are.
-        missing = -len(self._buffer) % self._part_bytes
-        begun = await in_thread(b"".join, [self._buffer, view[:missing]])
-        end = missing + (len(view) - missing) // self._part_bytes * self._part_bytes
-        await self._send(self._parts(begun) + self._parts(view[missing:end]))
-        self._buffer = bytearray(view[end:])
+        parts, rest = await whole_parts(self._buffer, data, self._part_bytes)
+        await self._send(parts)
+        self._buffer = rest
 
     async def complete(self) -> ObjectMeta:
         self._check_open()
@@ -159,7 +156,7 @@ class BlockUpload(Upload):
             meta = await self._writer.put(self._key, await owned(self._buffer), self._mode, self._attributes)
         else:
             if self._buffer:
-                await self._send(self._parts(await owned(self._buffer)))
+                await self._send(parts_of(await owned(self._buffer), self._part_bytes))
                 self._buffer = bytearray()
             meta = await self._commit()
         self._over = True
@@ -230,10 +227,6 @@ class BlockUpload(Upload):
 
     def _block_id(self, number: int) -> str:
         return base64.b64encode(f"{self._writer_id}-{number:08}".encode()).decode()
-
-    def _parts(self, data: Data) -> list[memoryview]:
-        view = memoryview(data)
-        return [view[at : at + self._part_bytes] for at in range(0, len(view), self._part_bytes)]
 
     def _check_open(self) -> None:
         if self._over:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 from buffetstore.errors import ConflictError, NotFoundError, StorageError, UnavailableError, UnsupportedOperationError
 from buffetstore.objects.base import Upload
+from buffetstore.objects.parts import parts_of, whole_parts
 from buffetstore.objects.s3.errors import Call, understood
 from buffetstore.objects.s3.transfer import checked, crc32, described, quoted, unquoted, written
 from buffetstore.objects.s3.xml import completion, fields_of
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.retry import RetryPolicy
-from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -222,13 +222,9 @@ class S3Upload(Upload):
             self._buffer += data
             return
         self._refuse()
-        view = memoryview(data).cast("B")
-        # Only what fills the begun part is copied: the interpreter stands still while bytes are.
-        missing = -len(self._buffer) % PART_BYTES
-        begun = await in_thread(b"".join, [self._buffer, view[:missing]])
-        end = missing + (len(view) - missing) // PART_BYTES * PART_BYTES
-        await self._multipart.send(_parts(begun) + _parts(view[missing:end]))
-        self._buffer = bytearray(view[end:])
+        parts, rest = await whole_parts(self._buffer, data, PART_BYTES)
+        await self._multipart.send(parts)
+        self._buffer = rest
 
     async def complete(self) -> ObjectMeta:
         self._check_open()
@@ -237,7 +233,7 @@ class S3Upload(Upload):
         else:
             self._refuse()
             if self._buffer:
-                await self._multipart.send(_parts(bytes(self._buffer)))
+                await self._multipart.send(parts_of(bytes(self._buffer), PART_BYTES))
                 self._buffer = bytearray()
             meta = await self._multipart.complete()
         self._over = True
@@ -264,8 +260,3 @@ def _joint_etag(parts: list[dict[str, str]]) -> str:
     """Return the ETag of an object in parts as S3 makes it: of the MD5s of the parts, and how many there are."""
     digests = b"".join(bytes.fromhex(unquoted(part["ETag"])) for part in parts)
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
-
-
-def _parts(data: Data) -> list[memoryview]:
-    view = memoryview(data)
-    return [view[at : at + PART_BYTES] for at in range(0, len(view), PART_BYTES)]
