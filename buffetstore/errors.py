@@ -14,6 +14,7 @@
     │   ├── IdempotencyKeyReusedError
     │   ├── ConstraintViolationError               `.constraint` of the table, `.rows` that break it
     │   ├── MappingError
+    │   ├── IncompatibleSchemaError                `.reasons`: what a new version would break
     │   └── SchemaValidationError                  `.result` has the rows and rules
     ├── NotFoundError (FileNotFoundError)          it is not there
     │   ├── BucketNotFoundError
@@ -154,6 +155,16 @@ class MappingError(InvalidInputError):
     """The mapping does not fit the data: a column that is not there, a file name that does not match."""
 
     code = "mapping"
+
+
+class IncompatibleSchemaError(InvalidInputError):
+    """A schema may not follow the versions before it; `reasons` lists what stands against it, in words."""
+
+    code = "incompatible_schema"
+
+    def __init__(self, message: str, *, reasons: tuple[str, ...] = (), key: str | None = None) -> None:
+        super().__init__(message, key=key)
+        self.reasons = reasons
 
 
 class SchemaValidationError(InvalidInputError):

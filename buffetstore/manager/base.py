@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from buffetstore.schemas import Mapping as SourceMapping
     from buffetstore.schemas import ValidationResult
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
-    from buffetstore.storage.base import WriteMode
+    from buffetstore.storage.base import OnInvalid, WriteMode
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
@@ -192,13 +192,17 @@ class StorageManager(ManagedUpkeep):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
+        on_invalid: OnInvalid = "raise",
         mode: WriteMode | None = None,
+        replace_where: Mapping[str, Any] | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         inputs: Sequence[str] = (),
         code_version: str | None = None,
+        job: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
         **constants: Any,
     ) -> StoreResult:
         return await (await self._storage()).store_data(
@@ -207,13 +211,17 @@ class StorageManager(ManagedUpkeep):
             version=version,
             mapping=mapping,
             level=level,
+            on_invalid=on_invalid,
             mode=mode,
+            replace_where=replace_where,
             extra=extra,
             available_at=available_at,
             tz=tz,
             idempotency_key=idempotency_key,
             inputs=inputs,
             code_version=code_version,
+            job=job,
+            parameters=parameters,
             **constants,
         )
 
@@ -231,8 +239,11 @@ class StorageManager(ManagedUpkeep):
         *,
         filters: Mapping[str, Any] | None = None,
         date_range: Mapping[str, Any] | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:
-        return await (await self._storage()).delete_data(data_type, filters=filters, date_range=date_range)
+        return await (await self._storage()).delete_data(
+            data_type, filters=filters, date_range=date_range, idempotency_key=idempotency_key
+        )
 
     async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
         return await (await self._storage()).validate(data, data_type, version, **options)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.idempotency import IdempotencyKey
 
 WriteMode: TypeAlias = Literal["upsert", "append", "overwrite"]
+OnInvalid: TypeAlias = Literal["raise", "quarantine", "drop", "warn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,8 @@ class StoreResult:
     inserted, updated, unchanged:
         New keys (or revisions), replaced rows, and rows that were stored already, equal but for `created_at` and
         `version`.
-    rejected:
-        Rows that a verdict given as data had left out.
+    rejected, quarantined:
+        Rows that were left out because they break the contract, and those of them that lie in the quarantine.
     rounded:
         Values rounded to their column's scale.
     warnings:
@@ -71,6 +72,7 @@ class StoreResult:
     updated: int = 0
     unchanged: int = 0
     rejected: int = 0
+    quarantined: int = 0
     rounded: int = 0
     warnings: Sequence[Finding] = ()
     file_paths: Sequence[str] = ()
@@ -130,13 +132,17 @@ class DataStorage(ABC):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
+        on_invalid: OnInvalid = "raise",
         mode: WriteMode | None = None,
+        replace_where: Mapping[str, Any] | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         inputs: Sequence[str] = (),
         code_version: str | None = None,
+        job: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
         **constants: Any,
     ) -> StoreResult:
         """Validate rows and store them.
@@ -154,10 +160,17 @@ class DataStorage(ABC):
             How to read the data: columns, units, the zone of naive times, values for columns that are not in it.
         level:
             How findings are judged.
+        on_invalid:
+            What becomes of rows that break the contract. ``"raise"`` stores nothing. ``"quarantine"`` stores the good
+            rows, and the bad ones with their reasons in ``<data_type>_quarantine``, to be looked at, mended and
+            replayed. ``"drop"`` leaves the bad rows out and counts them. ``"warn"`` stores rows that break a rule and
+            counts a warning for each, as ``level="warning"`` does; rows that do not fit the types raise still.
         mode:
             None does what the contract's `revisions` say. ``"upsert"`` replaces whatever is stored under each key,
             all revisions of it. ``"append"`` skips the comparison with stored keys: for rows that the caller knows to
             be new (what is stored already is there twice then). ``"overwrite"`` replaces all rows of the data type.
+        replace_where:
+            With ``mode="overwrite"``: replace the rows that these filters find alone; every row given must be one.
         extra:
             Whether a column that the contract does not have is an error or left out.
         available_at:
@@ -166,8 +179,9 @@ class DataStorage(ABC):
             Names this write, so that it can be sent again after a lost answer and lands once (`done_before` says that
             it had landed). A text is remembered for seven days; a source's name with the number of its write, which
             only grows, for ever: a lower number counts as done.
-        inputs, code_version:
-            Lineage, kept with the commit: what the rows were made of, and what made them.
+        inputs, code_version, job, parameters:
+            Lineage, kept with the commit: what the rows were made of (files, URLs, ``"market_data@12"`` for a data type
+            at a table version), which code made them, in which job, with which parameters.
 
         Raises
         ------
@@ -209,10 +223,12 @@ class DataStorage(ABC):
         *,
         filters: Mapping[str, Any] | None = None,
         date_range: Mapping[str, Any] | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:
         """Delete the rows that `filters` and `date_range` find, all revisions of their keys.
 
-        Earlier table versions still hold them until they are vacuumed.
+        Earlier table versions still hold them until they are vacuumed. `idempotency_key` names the call as it does for
+        `store_data`: sent again, it deletes nothing that was stored since.
 
         Raises
         ------

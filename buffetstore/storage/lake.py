@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.errors import AlreadyExistsError, InvalidQueryError, TableNotFoundError
+from buffetstore.errors import AlreadyExistsError, InvalidInputError, InvalidQueryError, TableNotFoundError
 from buffetstore.expressions import columns_of
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook, observed
@@ -39,11 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from buffetstore.caching import LRUCache
+    from buffetstore.expressions import Expression
     from buffetstore.objects.base import ObjectStore
     from buffetstore.query import QueryAnswer, QueryPlan
     from buffetstore.schemas import Contract
     from buffetstore.schemas import Mapping as SourceMapping
-    from buffetstore.storage.base import WriteMode
+    from buffetstore.storage.base import OnInvalid, WriteMode
     from buffetstore.tables import Snapshot
     from buffetstore.tables.idempotency import IdempotencyKey
 
@@ -103,13 +104,17 @@ class LakeStorage(TableUpkeep):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
+        on_invalid: OnInvalid = "raise",
         mode: WriteMode | None = None,
+        replace_where: Mapping[str, Any] | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         inputs: Sequence[str] = (),
         code_version: str | None = None,
+        job: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
         **constants: Any,
     ) -> StoreResult:
         started = time.perf_counter()
@@ -122,9 +127,14 @@ class LakeStorage(TableUpkeep):
                 verdict = await self.validate(data, data_type, version, level=level, **options)
             counts["rows_rejected"] = len(verdict.rejected)
             rows = accepted(verdict, data_type, version, options if verdict is data else {})
-            lineage = lineage_of(verdict.schema_version, inputs, code_version).to_json()
-            terms = Terms(mode, await named(idempotency_key, rows, verdict.contract), lineage)
+            lineage = lineage_of(verdict.schema_version, inputs, code_version, job=job, parameters=parameters)
             table = await self._table_for(verdict.contract)
+            terms = Terms(
+                mode,
+                await named(idempotency_key, rows, verdict.contract),
+                lineage.to_json(),
+                await self._replaced(table, verdict.contract, mode, replace_where),
+            )
             written = await TableWriter(table, verdict.contract, self._executor).write(rows, terms)
             counts.update(
                 rows_written=written.inserted + written.updated,
@@ -178,6 +188,7 @@ class LakeStorage(TableUpkeep):
         *,
         filters: Mapping[str, Any] | None = None,
         date_range: Mapping[str, Any] | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:
         if filters is None and date_range is None:
             raise InvalidQueryError(
@@ -186,14 +197,14 @@ class LakeStorage(TableUpkeep):
         plan = self._optimizer.optimize(DataQuery(data_type, filters, date_range))
         with observed(self._hook, "storage.delete", data_type) as counts:
             bound, snapshot = await self._bound(plan)
-            if bound.is_empty:
+            if bound.is_empty and idempotency_key is None:
                 return DeleteResult(data_type, snapshot.version, 0)
             table = await self.table(data_type)
             writer = TableWriter(table, bound.contract, self._executor)
             if not bound.stored >= columns_of(bound.predicate):
                 await writer.add_columns(bound.contract.schema)
                 bound, _ = await self._bound(plan)
-            done = await writer.delete(bound)
+            done = await writer.delete(bound, idempotency_key)
             counts["rows_deleted"] = done.deleted
             return DeleteResult(data_type, done.version, done.deleted)
 
@@ -254,6 +265,24 @@ class LakeStorage(TableUpkeep):
         for table in tables:
             await table.aclose()
         await self.files.aclose()
+
+    async def _replaced(
+        self, table: DeltaTable, contract: Contract, mode: WriteMode | None, where: Mapping[str, Any] | None
+    ) -> Expression | None:
+        """Return which stored rows an overwrite replaces; None is all."""
+        if where is None:
+            return None
+        if mode != "overwrite":
+            raise InvalidInputError(f"replace_where={where!r} goes with mode='overwrite', not with mode={mode!r}")
+        plan = self._optimizer.optimize(DataQuery(contract.data_type, where))
+        bound = await in_thread(bind, plan, contract, table.schema)
+        others = sorted(columns_of(bound.predicate) - set(contract.key))
+        if bound.merge and others:
+            raise InvalidQueryError(
+                f"replace_where names {', '.join(others)}: {contract.data_type} keeps revisions, which are replaced "
+                f"by key alone ({', '.join(contract.key)})"
+            )
+        return bound.predicate
 
     async def _bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
         contract = self.schemas.contract(plan.data_type)

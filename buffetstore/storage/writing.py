@@ -6,9 +6,12 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from buffetstore.errors import InvalidInputError
 from buffetstore.expressions import columns_of
 from buffetstore.query import BoundPlan, DataQuery, QueryOptimizer, bind
+from buffetstore.query.rules import NEVER
 from buffetstore.resilience.threads import in_thread
 from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.revisions import IGNORED, keys_predicate, new_revisions
@@ -18,8 +21,7 @@ from buffetstore.tables.idempotency import transactions
 from buffetstore.tables.operations.upsert import check_key, key_range
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from buffetstore.expressions import Expression
     from buffetstore.query import QueryExecutor
     from buffetstore.schemas import Contract
     from buffetstore.storage.base import WriteMode
@@ -54,11 +56,14 @@ class Terms:
         What makes the write known, so that it lands once.
     user_metadata:
         What the commit says of the rows.
+    replace_where:
+        The stored rows that an overwrite replaces; None is all.
     """
 
     mode: WriteMode | None = None
     txns: tuple[Txn, ...] = ()
     user_metadata: str | None = None
+    replace_where: Expression | None = None
 
 
 def check_mode(mode: Any) -> None:
@@ -101,7 +106,7 @@ class TableWriter:
         if terms.mode == "overwrite":
             if contract.revisions == "replace":
                 await in_thread(check_key, rows, contract.key)
-            done = await table.overwrite(rows, **how)
+            done = await table.overwrite(rows, predicate=terms.replace_where, **how)
             return _added(done, rows, done.rows)
         if terms.mode == "upsert" or (terms.mode is None and contract.revisions == "replace"):
             moves = () if contract.event_time in contract.key else (contract.event_time,)
@@ -145,16 +150,24 @@ class TableWriter:
     def _missing(self, schema: pa.Schema) -> list[pa.Field]:
         return [field for field in schema if field.name not in self._table.schema.names]
 
-    async def delete(self, bound: BoundPlan) -> DeleteResult:
+    async def delete(self, bound: BoundPlan, key: IdempotencyKey | None = None) -> DeleteResult:
         """Delete the rows that the plan finds; of a type that keeps revisions, all revisions of their keys."""
         predicate = bound.predicate
+        txns = await self._delete_named(key, predicate)
         if bound.merge and not columns_of(predicate) <= set(bound.key):
             found = replace(bound, columns=bound.key)
             keys = (await self._executor.retrieve(found, self._table.snapshot)).table
-            if not keys.num_rows:
+            if not keys.num_rows and not txns:
                 return DeleteResult(self._table.version, 0)
-            predicate = await in_thread(keys_predicate, keys)
-        return await self._table.delete(predicate)
+            predicate = await in_thread(keys_predicate, keys) if keys.num_rows else NEVER
+        return await self._table.delete(predicate, txn=txns or None)
+
+    async def _delete_named(self, key: IdempotencyKey | None, predicate: Expression) -> tuple[Txn, ...]:
+        """Return what makes the call known: what it asks for, not what it finds, which is less when sent again."""
+        if key is None:
+            return ()
+        asked = pa.table({"predicate": [repr(predicate)]})
+        return await in_thread(transactions, key, asked, time.time_ns() // 1_000_000)
 
 
 def _added(done: CommitResult, rows: pa.Table, inserted: int, updated: int = 0, unchanged: int = 0) -> Written:

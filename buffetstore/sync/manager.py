@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from buffetstore.schemas import Mapping as SourceMapping
     from buffetstore.schemas import SchemaManager, ValidationResult
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
-    from buffetstore.storage.base import WriteMode
+    from buffetstore.storage.base import OnInvalid, WriteMode
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
@@ -56,13 +56,17 @@ class StorageManager(BlockingUpkeep):
         version: str | None = None,
         mapping: SourceMapping | None = None,
         level: ValidationLevel | str = ValidationLevel.STRICT,
+        on_invalid: OnInvalid = "raise",
         mode: WriteMode | None = None,
+        replace_where: Mapping[str, Any] | None = None,
         extra: Literal["error", "ignore"] = "error",
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         inputs: Sequence[str] = (),
         code_version: str | None = None,
+        job: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
         **constants: Any,
     ) -> StoreResult:
         return LOOP.run(
@@ -72,13 +76,17 @@ class StorageManager(BlockingUpkeep):
                 version=version,
                 mapping=mapping,
                 level=level,
+                on_invalid=on_invalid,
                 mode=mode,
+                replace_where=replace_where,
                 extra=extra,
                 available_at=available_at,
                 tz=tz,
                 idempotency_key=idempotency_key,
                 inputs=inputs,
                 code_version=code_version,
+                job=job,
+                parameters=parameters,
                 **constants,
             )
         )
@@ -95,8 +103,13 @@ class StorageManager(BlockingUpkeep):
         *,
         filters: Mapping[str, Any] | None = None,
         date_range: Mapping[str, Any] | None = None,
+        idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:
-        return LOOP.run(self._awaited.delete_data(data_type, filters=filters, date_range=date_range))
+        return LOOP.run(
+            self._awaited.delete_data(
+                data_type, filters=filters, date_range=date_range, idempotency_key=idempotency_key
+            )
+        )
 
     def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
         return LOOP.run(self._awaited.validate(data, data_type, version, **options))

@@ -162,6 +162,7 @@ class WritableTable(TableView):
         *,
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
+        txn: Txn | tuple[Txn, ...] | None = None,
     ) -> DeleteResult:
         """Delete the stored rows for which the predicate is true.
 
@@ -178,7 +179,7 @@ class WritableTable(TableView):
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, DeleteResult]:
             return await delete_rows(self._writer, snapshot, predicate)
 
-        txns = await self._txns(idempotency_key, None, pa.table({"predicate": [repr(predicate)]}))
+        txns = await self._txns(idempotency_key, txn, pa.table({"predicate": [repr(predicate)]}))
         return await self._modify(attempt, user_metadata, txns, DeleteResult(self.version, 0, done_before=True))
 
     async def overwrite(
