@@ -100,20 +100,32 @@ def changed(pieces: Sequence[Piece], gone: pa.Array, added: pa.Table) -> tuple[P
     return _joined([*kept, *(Piece(batch) for batch in added.to_batches(PIECE_ROWS))])
 
 
+def first_missing(pieces: Sequence[Piece], paths: pa.Array) -> str | None:
+    """Return the first of the paths that is not one of the files; None where all are."""
+    rows = _rows_of(pieces, paths)
+    held = [piece.batch["path"].take(pa.array(there)) for piece, there in zip(pieces, rows, strict=True)]
+    known = pc.is_in(paths, value_set=pa.concat_arrays([pa.array([], pa.string()), *held]))
+    at = pc.index(known, False).as_py()
+    return None if at < 0 else str(paths[at])
+
+
 def _kept(pieces: Sequence[Piece], gone: pa.Array) -> list[Piece]:
-    if len(gone) > _MANY and pieces:
-        paths = pa.chunked_array([piece.batch["path"] for piece in pieces])
-        known = whole(pc.is_in(paths, value_set=gone)).to_numpy(zero_copy_only=False)  # its chunks may be others
-        ends = np.cumsum([piece.batch.num_rows for piece in pieces])[:-1]
-        rows = [np.flatnonzero(part) for part in np.split(known, ends)]
-    else:
-        hashes = hashes_of(gone)
-        rows = [piece.rows_of(gone, hashes) for piece in pieces]
     return [
         piece.without(there) if len(there) else piece
-        for piece, there in zip(pieces, rows, strict=True)
+        for piece, there in zip(pieces, _rows_of(pieces, gone), strict=True)
         if len(there) < piece.batch.num_rows
     ]
+
+
+def _rows_of(pieces: Sequence[Piece], paths: pa.Array) -> list[NDArray[np.int64]]:
+    """Return for each piece which of its rows are files of these paths."""
+    if len(paths) <= _MANY or not pieces:
+        hashes = hashes_of(paths)
+        return [piece.rows_of(paths, hashes) for piece in pieces]
+    held = pa.chunked_array([piece.batch["path"] for piece in pieces])
+    known = whole(pc.is_in(held, value_set=paths)).to_numpy(zero_copy_only=False)  # its chunks may be others
+    ends = np.cumsum([piece.batch.num_rows for piece in pieces])[:-1]
+    return [np.flatnonzero(part) for part in np.split(known, ends)]
 
 
 def as_table(pieces: Iterable[Piece], schema: pa.Schema) -> pa.Table:

@@ -11,14 +11,14 @@ import pyarrow.compute as pc
 
 from buffetstore.errors import CorruptLogError, UnsupportedFeatureError
 from buffetstore.tables.features import check_readable
-from buffetstore.tables.file_pieces import as_table, changed, pieces_of
+from buffetstore.tables.file_pieces import as_table, changed, first_missing, pieces_of
 from buffetstore.tables.file_table import conform, files_schema, from_batches
 from buffetstore.tables.latest import latest_actions
 from buffetstore.tables.log_columns import may_be_unusual, whole
 from buffetstore.tables.schema import mapping_of, schema_of, stored_name
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from buffetstore.tables.actions import Metadata, Protocol, Txn
     from buffetstore.tables.checkpoint import State
@@ -63,6 +63,10 @@ class Snapshot:
     def partition_columns(self) -> tuple[str, ...]:
         """The Delta partition columns, usually none."""
         return self.metadata.partition_columns
+
+    def missing(self, paths: Iterable[str]) -> str | None:
+        """Return the first of the paths that is not a data file of this version; None where all are."""
+        return first_missing(self.pieces, pa.array(paths, pa.string()))
 
 
 def replay(

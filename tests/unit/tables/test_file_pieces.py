@@ -47,6 +47,9 @@ def test_following_is_replaying(seed, monkeypatch) -> None:
     assert followed.files.equals(whole.files)
     assert followed.files["path"].to_pylist() == list(expected(entries))
     assert sum(piece.batch.num_rows for piece in followed.pieces) == followed.files.num_rows
+    held = followed.files["path"].to_pylist()
+    for asked in (held[:3], held, [*held[:3], "no", "none"], ["no", *held], []):
+        assert followed.missing(asked) == next((each for each in asked if each not in held), None)
 
 
 def expected(entries):
