@@ -17,7 +17,8 @@ from buffetstore.tables.features import check_writable, is_append_only
 from buffetstore.tables.files import Layout, default_layout, fitted
 from buffetstore.tables.group import GroupCommit
 from buffetstore.tables.idempotency import IdempotencyKey, already_done, sent_again_by, transactions
-from buffetstore.tables.operations.modify import delete_rows, overwrite_rows, upsert_rows
+from buffetstore.tables.operations.modify import delete_rows, overwrite_rows
+from buffetstore.tables.operations.upserting import MEMORY_BYTES, upsert_rows
 from buffetstore.tables.operations.write import Writer, admitted, written
 from buffetstore.tables.results import CommitResult, DeleteResult, RestoreResult, UpsertResult
 from buffetstore.tables.schema import schema_to_json
@@ -122,6 +123,7 @@ class WritableTable(TableView):
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         txn: Txn | tuple[Txn, ...] | None = None,
+        bytes_in_flight: int = MEMORY_BYTES,
     ) -> UpsertResult:
         """Make the table hold each row under its key: replace the row that is there, or insert it.
 
@@ -135,6 +137,9 @@ class WritableTable(TableView):
         placed_by:
             Columns that decide in which file a row belongs, besides partition columns: a row whose value in one of
             them changes is moved to a new file.
+        bytes_in_flight:
+            Arrow bytes of stored rows that are held at a time, beside the new rows, whatever the table's size; one
+            file's at least. What is written in their place takes as much again at most.
 
         Raises
         ------
@@ -150,7 +155,14 @@ class WritableTable(TableView):
             new = await in_thread(admitted, rows, snapshot)
             lay_out = layout or self._layout()
             return await upsert_rows(
-                self._writer, snapshot, new, key=key, ignore=ignore, placed_by=places, layout=lay_out
+                self._writer,
+                snapshot,
+                new,
+                key=key,
+                ignore=ignore,
+                placed_by=places,
+                layout=lay_out,
+                bytes_in_flight=bytes_in_flight,
             )
 
         txns = await self._txns(idempotency_key, txn, rows)

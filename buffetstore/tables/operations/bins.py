@@ -127,7 +127,7 @@ def plan_bins(
     if len(places) < 2:
         return []
     candidates = files.take(pa.array(places))
-    needs = _memory(candidates, row_bytes)
+    needs = arrow_bytes(candidates, row_bytes)
     unbroken = _whole_run if revisions_of is None else _unbroken(files, revisions_of)
     bins = []
     for directory, bucket, members in _groups(candidates, partition_columns, coarsening, today):
@@ -146,6 +146,13 @@ def row_width(schema: pa.Schema) -> int:
     return sum(_width(field.type) for field in schema)
 
 
+def arrow_bytes(files: pa.Table, row_bytes: int) -> NDArray[np.int64]:
+    """Return for each file about how many bytes its rows take in memory, where a row takes `row_bytes`."""
+    known = pc.multiply(files["num_records"], row_bytes)
+    found: NDArray[np.int64] = pc.coalesce(known, pc.multiply(files["size"], _EXPANSION)).to_numpy()
+    return found
+
+
 def _width(kind: Any) -> int:
     if pa.types.is_struct(kind):
         return sum(_width(kind.field(index).type) for index in range(kind.num_fields))
@@ -155,12 +162,6 @@ def _width(kind: Any) -> int:
         return max(int(kind.bit_width) // 8, 1)
     except ValueError:
         return 2 * _FLAT_BYTES
-
-
-def _memory(files: pa.Table, row_bytes: int) -> NDArray[np.int64]:
-    known = pc.multiply(files["num_records"], row_bytes)
-    found: NDArray[np.int64] = pc.coalesce(known, pc.multiply(files["size"], _EXPANSION)).to_numpy()
-    return found
 
 
 def _groups(

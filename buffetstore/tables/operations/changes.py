@@ -32,12 +32,21 @@ async def write_with_changes(
     writer: Writer, snapshot: Snapshot, parts: Sequence[DataPart], changes: Sequence[pa.Table]
 ) -> tuple[tuple[AddFile, ...], tuple[CdcFile, ...]]:
     """Write data files and, in the order given, the changed rows; when one fails none is left behind."""
+    told = await change_parts(writer, snapshot, changes)
+    found = await writer.write_parts(snapshot, [*parts, *told])
+    return found[: len(parts)], as_changes(found[len(parts) :])
+
+
+async def change_parts(writer: Writer, snapshot: Snapshot, changes: Sequence[pa.Table]) -> list[DataPart]:
+    """Return the files for changed rows, which stay in their order."""
     rows = pa.concat_tables(changes) if changes else None
-    told = [
+    return [
         # Not in folders of their partitions: deltalake's reader does not find those whose names are escaped.
         replace(part, directory=DIRECTORY, stem="cdc")
         for part in (await writer.parts(rows, default_layout(snapshot.partition_columns)) if rows is not None else ())
     ]
-    found = await writer.write_parts(snapshot, [*parts, *told])
-    cdc = tuple(CdcFile(add.path, add.size, add.partition_values) for add in found[len(parts) :])
-    return found[: len(parts)], cdc
+
+
+def as_changes(written: Sequence[AddFile]) -> tuple[CdcFile, ...]:
+    """Return the actions for files that were written with changed rows."""
+    return tuple(CdcFile(add.path, add.size, add.partition_values) for add in written)

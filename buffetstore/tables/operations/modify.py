@@ -1,4 +1,4 @@
-"""Upsert, delete and overwrite, planned on one snapshot by copy-on-write; nothing is committed here."""
+"""Delete and overwrite, planned on one snapshot by copy-on-write; nothing is committed here."""
 
 from __future__ import annotations
 
@@ -15,59 +15,17 @@ from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import writes_changes
 from buffetstore.tables.file_table import listed
 from buffetstore.tables.operations.changes import DELETE, INSERT, marked, write_with_changes
-from buffetstore.tables.operations.upsert import check_key, key_range, plan_upsert
 from buffetstore.tables.operations.write import Writer, removals, written
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns
-from buffetstore.tables.results import CommitResult, DeleteResult, UpsertResult
+from buffetstore.tables.results import CommitResult, DeleteResult
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import pyarrow as pa
 
     from buffetstore.expressions import Expression
     from buffetstore.tables.files import DataPart, Layout
     from buffetstore.tables.snapshot import Snapshot
-
-
-async def upsert_rows(
-    writer: Writer,
-    snapshot: Snapshot,
-    new: pa.Table,
-    *,
-    key: Sequence[str],
-    ignore: Sequence[str],
-    placed_by: Sequence[str],
-    layout: Layout,
-) -> tuple[Proposal | None, UpsertResult]:
-    """Write the files of an upsert. There is no proposal where nothing changes."""
-    await in_thread(check_key, new, key)
-    if not new.num_rows:
-        return None, UpsertResult(snapshot.version, 0, 0, 0)
-    reads = await in_thread(key_range, new, key)
-    candidates = await in_thread(prune, snapshot.files, reads)
-    files = await listed(candidates)
-    async with aclosing(writer.read(snapshot, candidates)) as tables:
-        stored = [table async for table in tables]
-    tracked = writes_changes(snapshot.protocol, snapshot.metadata)
-    plan = await in_thread(plan_upsert, new, stored, key, ignore, placed_by, tracked=tracked)
-    parts = [
-        writer.replacing(snapshot, files[at], rows) for at, rows in plan.rewritten.items() if rows.num_rows
-    ] + await writer.parts(plan.added, layout)
-    result = UpsertResult(snapshot.version, plan.inserted, plan.updated, plan.unchanged)
-    if not parts and not plan.rewritten:
-        return None, result
-    adds, cdc = await write_with_changes(writer, snapshot, parts, plan.changes)
-    gone = removals([files[at] for at in plan.rewritten])
-    done = UpsertResult(snapshot.version, plan.inserted, plan.updated, plan.unchanged, adds, len(gone))
-    metrics = {
-        "numTargetRowsInserted": plan.inserted,
-        "numTargetRowsUpdated": plan.updated,
-        "numTargetFilesAdded": len(adds),
-        "numTargetFilesRemoved": len(gone),
-    }
-    return Proposal("MERGE", adds, gone, reads=reads, metrics=metrics, cdc=cdc), done
 
 
 async def delete_rows(
@@ -106,7 +64,8 @@ async def overwrite_rows(
     both, cdc = await write_with_changes(writer, snapshot, parts, changes)
     adds = both[len(plan.kept) :]
     metrics = written(adds, rows.num_rows)
-    proposal = Proposal("WRITE", both, gone, reads=reads, metrics=metrics, cdc=cdc)
+    asked = {"mode": "Overwrite"} | ({} if predicate is None else {"predicate": render(predicate)})
+    proposal = Proposal("WRITE", both, gone, reads=reads, metrics=metrics, cdc=cdc, parameters=asked)
     return proposal, CommitResult(snapshot.version, adds, rows.num_rows)
 
 

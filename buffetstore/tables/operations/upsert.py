@@ -1,4 +1,4 @@
-"""Upsert: rows by key replace those that are there, by rewriting the files that hold them."""
+"""Upsert, decided: which stored rows are replaced by which new ones, by key. Pure; no file is read or written here."""
 
 from __future__ import annotations
 
@@ -14,34 +14,12 @@ from buffetstore.expressions import And, Comparison, Expression, IsNull, Or
 from buffetstore.schemas.columns import Columns
 from buffetstore.schemas.uniqueness import repeated
 from buffetstore.tables.matching import first_rows, row_codes, same_values
-from buffetstore.tables.operations.changes import DELETE, INSERT, POSTIMAGE, PREIMAGE, marked
+from buffetstore.tables.operations.changes import DELETE, POSTIMAGE, PREIMAGE, marked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an upsert has to do.
-
-    Parameters
-    ----------
-    rewritten:
-        By position among the files that were read: the rows that take the place of the file's.
-    added:
-        The rows for new files: those whose keys are new, and those that move to another place.
-    changes:
-        For a change feed, all that changes; empty where the added rows are all.
-    """
-
-    rewritten: dict[int, pa.Table]
-    added: pa.Table
-    inserted: int
-    updated: int
-    unchanged: int
-    changes: tuple[pa.Table, ...] = ()
 
 
 def key_range(table: pa.Table, key: Sequence[str]) -> Expression:
@@ -73,59 +51,112 @@ def _proved_unique(table: pa.Table, key: Sequence[str]) -> bool:
     return not len(repeated(Columns(table), key, times[0] if times else key[0])[0])
 
 
-def plan_upsert(
-    new: pa.Table,
-    files: Sequence[pa.Table],
-    key: Sequence[str],
-    ignore: Sequence[str],
-    placed_by: Sequence[str] = (),
-    *,
-    tracked: bool = False,
-) -> Plan:
-    """Return what makes the table hold `new`, whose keys are unique, given the rows of every file that may match.
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What becomes of stored files whose rows have been compared with the new ones.
+
+    Parameters
+    ----------
+    rewritten:
+        By position among the files: the rows that take the place of the file's.
+    gone, told:
+        For a change feed: rows that are dropped, as their key is there before, and those that are updated. Who takes
+        rows in turn must meet a row that goes before the one that stays under its key.
+    """
+
+    rewritten: dict[int, pa.Table]
+    gone: tuple[pa.Table, ...] = ()
+    told: tuple[pa.Table, ...] = ()
+
+
+class Matching:
+    """New rows, whose keys are unique, and what has been found of them in the stored files that passed by.
 
     Rows that differ in nothing but `ignore` stay as they are. Of several stored rows with one key the first stays.
     A row whose value in one of `placed_by` changes leaves its file for a new one. What changes is told if `tracked`.
+    Call the methods in a thread.
     """
-    if not files:
-        return Plan({}, new, new.num_rows, 0, 0)
-    codes_new, *codes_old = row_codes([new, *files], key)
-    size = int(max((codes.max() for codes in (codes_new, *codes_old) if len(codes)), default=-1)) + 1
-    rows_of = first_rows(codes_new, size)
-    compared = [name for name in new.column_names if name not in key and name not in ignore]
-    rewritten: dict[int, pa.Table] = {}
-    seen = np.zeros(size, np.bool_)
-    touched, moved = np.zeros(new.num_rows, np.bool_), np.zeros(new.num_rows, np.bool_)
-    gone: list[pa.Table] = []
-    told: list[pa.Table] = []
-    for position, (file, codes) in enumerate(zip(files, codes_old, strict=True)):
-        match = rows_of[codes]
+
+    def __init__(
+        self,
+        new: pa.Table,
+        key: Sequence[str],
+        ignore: Sequence[str],
+        placed_by: Sequence[str] = (),
+        *,
+        tracked: bool = False,
+    ) -> None:
+        self._new, self._key, self._placed_by = new, key, placed_by
+        self.tracked = tracked
+        self._compared = [name for name in new.column_names if name not in key and name not in ignore]
+        # Of each new row: whether its key is stored, whether a stored row changes for it, whether it goes elsewhere.
+        self._stored = np.zeros(new.num_rows, np.bool_)
+        self._touched, self._moved = self._stored.copy(), self._stored.copy()
+
+    @property
+    def inserted(self) -> int:
+        """New rows whose key was not met so far."""
+        return int((~self._stored).sum())
+
+    @property
+    def updated(self) -> int:
+        """New rows for which stored rows change."""
+        return int(self._touched.sum())
+
+    @property
+    def unchanged(self) -> int:
+        """New rows that are stored as they are."""
+        return int(self._stored.sum()) - self.updated
+
+    def added(self) -> pa.Table:
+        """Return the rows for new files: those whose keys are new, and those that move to another place."""
+        return self._new.filter(pa.array(~self._stored | self._moved)) if self._stored.any() else self._new
+
+    def inserts(self) -> pa.Table:
+        """Return the rows whose keys are new."""
+        return self._new.filter(pa.array(~self._stored))
+
+    def meet(self, files: Sequence[pa.Table]) -> Met:
+        """Return what becomes of the files that come next."""
+        if not files:
+            return Met({})
+        codes_new, *codes_old = row_codes([self._new, *files], self._key)
+        size = int(max((codes.max() for codes in (codes_new, *codes_old) if len(codes)), default=-1)) + 1
+        rows_of = first_rows(codes_new, size)
+        met = [
+            (at, self._meet(file, rows_of[codes]))
+            for at, (file, codes) in enumerate(zip(files, codes_old, strict=True))
+        ]
+        return Met(
+            {at: each.rewritten[0] for at, each in met if each.rewritten},
+            tuple(rows for _, each in met for rows in each.gone),
+            tuple(rows for _, each in met for rows in each.told),
+        )
+
+    def _meet(self, file: pa.Table, match: NDArray[np.int64]) -> Met:
+        """Compare a file's rows with the new ones that they match, -1 where there is none."""
         at = np.flatnonzero(match >= 0)
         if not len(at):
-            continue
+            return Met({})
+        row = match[at]
         # A key's first row in the whole table is kept; later ones are dropped.
         first = np.zeros(len(at), np.bool_)
-        first[np.unique(codes[at], return_index=True)[1]] = True
-        first &= ~seen[codes[at]]
-        seen[codes[at]] = True
-        changed = _changed(file, new, at, match[at], compared)
-        touched[match[at][changed | ~first]] = True
-        leaves = changed & first & _changed(file, new, at, match[at], placed_by)
-        moved[match[at][leaves]] = True
-        if changed.any() or not first.all():
-            rewritten[position] = _rewritten(file, new, at, match[at], changed, first & ~leaves)
-            if tracked:
-                updates = changed & first
-                gone.append(marked(file.take(pa.array(at[~first])), DELETE))
-                told.append(marked(file.take(pa.array(at[updates])), PREIMAGE))
-                told.append(marked(new.take(pa.array(match[at][updates])), POSTIMAGE))
-    stored, updated = seen[codes_new], int(touched.sum())
-    added = new.filter(pa.array(~stored | moved)) if stored.any() else new
-    if told:
-        told.append(marked(new.filter(pa.array(~stored)), INSERT))
-    # Who takes rows in turn must meet a row that goes before the one that stays under its key.
-    changes = (*gone, *told)
-    return Plan(rewritten, added, int((~stored).sum()), updated, int(stored.sum()) - updated, changes)
+        first[np.unique(row, return_index=True)[1]] = True
+        first &= ~self._stored[row]
+        self._stored[row] = True
+        changed = _changed(file, self._new, at, row, self._compared)
+        self._touched[row[changed | ~first]] = True
+        leaves = changed & first & _changed(file, self._new, at, row, self._placed_by)
+        self._moved[row[leaves]] = True
+        if not changed.any() and first.all():
+            return Met({})
+        rewritten = {0: _rewritten(file, self._new, at, row, changed, first & ~leaves)}
+        if not self.tracked:
+            return Met(rewritten)
+        updates = changed & first
+        before, after = file.take(pa.array(at[updates])), self._new.take(pa.array(row[updates]))
+        told = (marked(before, PREIMAGE), marked(after, POSTIMAGE))
+        return Met(rewritten, (marked(file.take(pa.array(at[~first])), DELETE),), told)
 
 
 def _changed(
