@@ -12,7 +12,20 @@ from typing import Annotated, Any
 
 import typer
 
-from buffetstore.cli import catalog, changes, delete, demo, doctor, emulate, ingest, query, transfers, upkeep, versions
+from buffetstore.cli import (
+    catalog,
+    changes,
+    delete,
+    demo,
+    doctor,
+    emulate,
+    ingest,
+    lineage,
+    query,
+    transfers,
+    upkeep,
+    versions,
+)
 from buffetstore.cli.common import report_error
 from buffetstore.errors import StorageError
 
@@ -37,6 +50,7 @@ app.command("delete")(delete.delete)
 app.command("doctor")(doctor.doctor)
 app.command("history", rich_help_panel=VERSIONS)(versions.history)
 app.command("restore", rich_help_panel=VERSIONS)(versions.restore)
+app.command("lineage", rich_help_panel=VERSIONS)(lineage.lineage)
 app.command("changes", rich_help_panel=VERSIONS)(changes.changes)
 app.command("compact", rich_help_panel=VERSIONS)(upkeep.compact)
 app.command("vacuum", rich_help_panel=VERSIONS)(upkeep.vacuum)

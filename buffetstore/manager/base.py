@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from buffetstore.schemas import ValidationResult
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
     from buffetstore.storage.base import OnInvalid, WriteMode
+    from buffetstore.storage.lineage import TableVersion
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
@@ -199,7 +200,7 @@ class StorageManager(ManagedUpkeep):
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        inputs: Sequence[str] = (),
+        inputs: Sequence[str | TableVersion] = (),
         code_version: str | None = None,
         job: str | None = None,
         parameters: Mapping[str, Any] | None = None,

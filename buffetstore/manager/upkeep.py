@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from buffetstore.storage import DataFile
+    from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
     from buffetstore.tables.history import CommitRecord
@@ -41,6 +42,16 @@ class ManagedUpkeep(VersionedStorage):
 
     async def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
         return await (await self._storage()).history(data_type, limit)
+
+    async def lineage(
+        self,
+        data_type: str,
+        table_version: int | None = None,
+        *,
+        direction: Direction = "both",
+        depth: int | None = None,
+    ) -> LineageGraph:
+        return await (await self._storage()).lineage(data_type, table_version, direction=direction, depth=depth)
 
     async def restore(
         self,

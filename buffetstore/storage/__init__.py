@@ -6,6 +6,7 @@ from buffetstore.storage.base import DataStorage, DataTypeDescription, DeleteRes
 from buffetstore.storage.lake import LakeStorage
 from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.lineage import Lineage, read_lineage
+from buffetstore.storage.lineage_graph import LineageGraph, LineageStep, State
 from buffetstore.storage.versioned import DataFile, VersionedStorage
 
 __all__ = [
@@ -15,6 +16,9 @@ __all__ = [
     "DeleteResult",
     "LakeStorage",
     "Lineage",
+    "LineageGraph",
+    "LineageStep",
+    "State",
     "StoreResult",
     "VersionedStorage",
     "read_lineage",

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas.mapping import Mapping as SourceMapping
     from buffetstore.schemas.result import Finding, ValidationResult
+    from buffetstore.storage.lineage import TableVersion
     from buffetstore.tables.idempotency import IdempotencyKey
 
 WriteMode: TypeAlias = Literal["upsert", "append", "overwrite"]
@@ -139,7 +140,7 @@ class DataStorage(ABC):
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        inputs: Sequence[str] = (),
+        inputs: Sequence[str | TableVersion] = (),
         code_version: str | None = None,
         job: str | None = None,
         parameters: Mapping[str, Any] | None = None,
@@ -180,8 +181,8 @@ class DataStorage(ABC):
             it had landed). A text is remembered for seven days; a source's name with the number of its write, which
             only grows, for ever: a lower number counts as done.
         inputs, code_version, job, parameters:
-            Lineage, kept with the commit: what the rows were made of (files, URLs, ``"market_data@12"`` for a data type
-            at a table version), which code made them, in which job, with which parameters.
+            Lineage, kept with the commit: what the rows were made of (files, URLs, ``"market_data@12"`` or the answer
+            that was read, for a data type at a table version), which code made them, in which job, with which parameters.
 
         Raises
         ------

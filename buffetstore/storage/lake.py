@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from buffetstore.schemas import Contract
     from buffetstore.schemas import Mapping as SourceMapping
     from buffetstore.storage.base import OnInvalid, WriteMode
+    from buffetstore.storage.lineage import TableVersion
     from buffetstore.tables import Snapshot
     from buffetstore.tables.idempotency import IdempotencyKey
 
@@ -111,7 +112,7 @@ class LakeStorage(TableUpkeep):
         available_at: Any = None,
         tz: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
-        inputs: Sequence[str] = (),
+        inputs: Sequence[str | TableVersion] = (),
         code_version: str | None = None,
         job: str | None = None,
         parameters: Mapping[str, Any] | None = None,

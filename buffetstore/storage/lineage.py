@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from buffetstore.errors import InvalidInputError
 from buffetstore.monitoring.logs import without_secrets
@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_PARAMETERS_BYTES = 16_384  # everybody who reads the log reads them
+
+
+class TableVersion(Protocol):
+    """What names a data type at a version: an answer, the result of a store."""
+
+    @property
+    def data_type(self) -> str:
+        """The data type's name."""
+
+    @property
+    def table_version(self) -> int:
+        """The version of its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +66,7 @@ class Lineage:
 
 def lineage_of(
     schema_version: str,
-    inputs: Any = (),
+    inputs: Sequence[str | TableVersion] = (),
     code_version: Any = None,
     *,
     job: Any = None,
@@ -66,21 +78,33 @@ def lineage_of(
     Raises
     ------
     InvalidInputError
-        `inputs` is not a sequence of texts, `code_version` or `job` not a text, or `parameters` are not names with
-        values that JSON has, in at most 16 KiB.
+        `inputs` is not a sequence of texts, or of what has a data type and a table version; `code_version` or `job` is
+        not a text; `parameters` are not names with values that JSON has, in at most 16 KiB.
     """
-    if isinstance(inputs, str) or not all(isinstance(each, str) and each for each in inputs):
-        raise InvalidInputError(f"inputs={inputs!r} is not a sequence of texts: inputs=('bars.csv',), say")
+    if isinstance(inputs, str):
+        raise InvalidInputError(f"inputs={inputs!r} is one text, not a sequence of them: inputs=({inputs!r},)")
     for name, value, example in (("code_version", code_version, "a commit id, or a release"), ("job", job, "a name")):
         if value is not None and not (isinstance(value, str) and value):
             raise InvalidInputError(f"{name}={value!r} is not a text: {example}")
     return Lineage(
         schema_version,
-        tuple(without_secrets(each) for each in inputs),
+        tuple(_input(each) for each in inputs),
         code_version,
         job,
         _parameters({} if parameters is None else parameters),
         schema_fingerprint,
+    )
+
+
+def _input(given: Any) -> str:
+    if isinstance(given, str) and given:
+        return without_secrets(given)
+    data_type, version = getattr(given, "data_type", None), getattr(given, "table_version", None)
+    if isinstance(data_type, str) and isinstance(version, int):
+        return f"{data_type}@{version}"
+    raise InvalidInputError(
+        f"inputs has {given!r}: give a text ('bars.csv', 'market_data@12'), or an answer or result that has a "
+        "data_type and a table_version"
     )
 
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from buffetstore.errors import TableNotFoundError, TableVersionNotFoundError, UnknownDataTypeError
 from buffetstore.monitoring.events import Hook, observed
 from buffetstore.query import DataQuery, QueryOptimizer, bind
 from buffetstore.resilience.threads import in_thread
 from buffetstore.storage.layout import file_stem
+from buffetstore.storage.lineage_graph import State, Walker, check_walk
 from buffetstore.storage.versioned import DataFile, VersionedStorage
 from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from buffetstore.schemas import SchemaManager
+    from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
     from buffetstore.tables.operations.repair import RepairResult
@@ -50,6 +53,34 @@ class TableUpkeep(VersionedStorage):
             found = await (await self.table(data_type)).history(limit)
             counts["commits"] = len(found)
             return found
+
+    async def lineage(
+        self,
+        data_type: str,
+        table_version: int | None = None,
+        *,
+        direction: Direction = "both",
+        depth: int | None = None,
+    ) -> LineageGraph:
+        check_walk(direction, depth)
+        with observed(self._hook, "storage.lineage", data_type) as counts:
+            newest = (await (await self.table(data_type)).refresh()).version
+            wanted = newest if table_version is None else table_version
+            if not 0 <= wanted <= newest:
+                raise TableVersionNotFoundError(
+                    f"{data_type} has no version {wanted}: it is at {newest}; see history",
+                    key=data_type,
+                )
+
+            async def history(name: str) -> list[CommitRecord] | None:
+                try:
+                    return await (await self.table(name)).history()
+                except (TableNotFoundError, UnknownDataTypeError):
+                    return None
+
+            graph = await Walker(history, self.list_data_types).walk(State(data_type, wanted), direction, depth)
+            counts["steps"] = len(graph.steps)
+            return graph
 
     async def restore(
         self,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
     from buffetstore.tables.history import CommitRecord
@@ -81,6 +82,37 @@ class VersionedStorage(DataStorage):
             `limit` is negative.
         CorruptLogError
             An entry of the log is damaged; the message names it.
+        """
+
+    @abstractmethod
+    async def lineage(
+        self,
+        data_type: str,
+        table_version: int | None = None,
+        *,
+        direction: Direction = "both",
+        depth: int | None = None,
+    ) -> LineageGraph:
+        """Return what the rows of a version were made of, and what was made of them, from table to table.
+
+        It knows what writers told (`store_data(inputs=..., job=..., code_version=...)`), and reads the log of
+        each table once. `LineageGraph.to_dot` draws what was found.
+
+        Parameters
+        ----------
+        table_version:
+            None is the newest.
+        direction:
+            ``"up"`` to the sources, ``"down"`` to what was derived.
+        depth:
+            How many tables away; None is all the way.
+
+        Raises
+        ------
+        InvalidInputError
+            There is no such direction, or the depth is below 1.
+        TableVersionNotFoundError
+            There is no such version, or its log entry has been cleaned up.
         """
 
     @abstractmethod

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from buffetstore import manager as awaited
     from buffetstore.storage import DataFile
+    from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.feed import Change, Cursor
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
@@ -34,6 +35,16 @@ class BlockingUpkeep:
 
     def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
         return LOOP.run(self._awaited.history(data_type, limit))
+
+    def lineage(
+        self,
+        data_type: str,
+        table_version: int | None = None,
+        *,
+        direction: Direction = "both",
+        depth: int | None = None,
+    ) -> LineageGraph:
+        return LOOP.run(self._awaited.lineage(data_type, table_version, direction=direction, depth=depth))
 
     def restore(
         self,

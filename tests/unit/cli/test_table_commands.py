@@ -21,10 +21,27 @@ def test_history(filled) -> None:
     assert "CREATE TABLE" in shown.out
     newest, first = filled("history", "market_data", "--json").json
     assert (newest["version"], first["operation"]) == (1, "CREATE TABLE")
-    assert newest["lineage"] == [{"schema_version": "1.2.0", "inputs": ["aapl.csv"], "code_version": None}]
+    (told,) = newest["lineage"]
+    assert (told["schema_version"], told["inputs"], told["code_version"]) == ("1.2.0", ["aapl.csv"], None)
     assert "aapl.csv" in shown.out
     assert "more with --limit" in filled("history", "market_data", "--limit", "1").out
     assert len(filled("history", "market_data", "--limit", "0", "--json").json) == 2
+
+
+def test_lineage(filled) -> None:
+    shown = filled("lineage", "market_data")
+    assert shown.code == 0
+    assert "market_data@1" in shown.out
+    assert "aapl.csv" in shown.out
+    assert "market_data@1: 1 write, 1 source outside" in shown.out
+    told = filled("lineage", "market_data", "--up", "--json").json
+    assert told["sources"] == ["aapl.csv"]
+    assert told["start"] == {"data_type": "market_data", "table_version": 1}
+    assert '"aapl.csv" -> "market_data"' in filled("lineage", "market_data", "--dot").out
+    assert "nothing is known of market_data@1" in filled("lineage", "market_data", "--down").out
+    assert filled("lineage", "market_data", "--dot", "--json").code == 2
+    missing = filled("lineage", "market_data", "--version", "9")
+    assert (missing.code, "no version 9" in missing.err) == (1, True)
 
 
 def test_delete_and_restore(filled) -> None:
