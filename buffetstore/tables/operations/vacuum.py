@@ -12,6 +12,9 @@ Kept are
 * the log, `_buffetstore/`, everything else whose name starts with `_` or `.` except change data, and the folders of
   other tables.
 
+The listing is looked at as it comes, some thousand objects at a time, so that what is held is what the table's newest
+snapshot holds, 16 bytes for each file that is kept, and the list of what goes.
+
 Time is the store's, asked for by writing a small object. Before each round of deletions the newest version is read
 again, and this process commits nothing to the table meanwhile. Another process that restores a version from before
 retention just then may name files that are being deleted: restore looks whether its files are there, and `verify`
@@ -21,7 +24,6 @@ tells. Restoring a version within retention is always safe. No log entries are w
 from __future__ import annotations
 
 import asyncio
-import json
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,17 +33,15 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from buffetstore.errors import AccessError, CorruptLogError, InvalidInputError, UnsupportedFeatureError
+from buffetstore.errors import AccessError, InvalidInputError, UnsupportedFeatureError
 from buffetstore.objects.helpers import head as head_of
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import decode_path
-from buffetstore.tables.checkpoint import fetched
-from buffetstore.tables.deletion_vectors import DeletionVector, vector_key
 from buffetstore.tables.features import MAX_WRITER_VERSION, READABLE, WRITABLE, check_readable
-from buffetstore.tables.log import join, read_entries
+from buffetstore.tables.log import join
+from buffetstore.tables.log_columns import whole
+from buffetstore.tables.operations.references import Paths, referred, removed_since
 from buffetstore.tables.properties import FILE_RETENTION, Properties
 from buffetstore.tables.segment import list_log
 
@@ -57,8 +57,7 @@ if TYPE_CHECKING:
 CLOCK = "_buffetstore/clock"
 BATCH = 1000  # keys that one request deletes
 ROUND = 8 * BATCH  # keys between two looks at the newest version
-_ENTRIES = 256  # of the log, read at a time
-_PIECE = 65_536  # objects that are looked at together
+_PIECE = 8192  # objects that are looked at together: to make columns of them holds the interpreter
 _TURN = 1000  # objects of a listing after which others may run
 FILES = pa.schema([("path", pa.string()), ("size", pa.int64()), ("last_modified", pa.timestamp("us", tz="UTC"))])
 
@@ -136,12 +135,18 @@ async def vacuum(
     length = pa.scalar(checked_retention(snapshot, retention, allow_short=allow_short), pa.duration("ms")).as_py()
     listed = await list_log(store, path)
     cutoff = await _store_time(store, path, listed) - length
-    kept = await _tombstones(store, path, listed, cutoff)
-    kept += [found for each in (snapshot, *pinned()) for found in _referred(each)]
-    doomed = await _unreferred(store, snapshot, pa.concat_arrays(kept), cutoff)
+    removed = await removed_since(store, path, listed, cutoff)
+    living = (snapshot, *pinned())
+    kept = await in_thread(_kept, removed, living)
+    doomed = await _unreferred(store, snapshot, kept, cutoff)
+    del kept
     if not dry_run:
-        doomed = await _delete(head, doomed, pinned, progress)
+        doomed = await _delete(head, doomed, living, pinned, progress)
     return VacuumResult(doomed.num_rows, pc.sum(doomed["size"]).as_py() or 0, doomed, cutoff, dry_run)
+
+
+def _kept(removed: Sequence[pa.Array], living: Sequence[Snapshot]) -> Paths:
+    return Paths(chain(removed, *(referred(each) for each in living)))
 
 
 async def _store_time(store: ObjectStore, path: str, listed: Listed) -> datetime:
@@ -153,79 +158,7 @@ async def _store_time(store: ObjectStore, path: str, listed: Listed) -> datetime
         return max((meta.last_modified for meta in listed.commits.values()), default=datetime.min.replace(tzinfo=UTC))
 
 
-async def _tombstones(store: ObjectStore, path: str, listed: Listed, cutoff: datetime) -> list[pa.Array]:
-    """Return the files that commits since `cutoff` removed."""
-    recent = [meta for _, meta in sorted(listed.commits.items()) if meta.last_modified >= cutoff]
-    kept: list[pa.Array] = [pa.array([], pa.string())]
-    for at in range(0, len(recent), _ENTRIES):
-        entries = await read_entries(store, path, recent[at : at + _ENTRIES])
-        removed = ((each.path, each.deletion_vector) for entry in entries for each in entry.removes)
-        changes = ((each.path, None) for entry in entries for each in entry.cdcs)
-        kept.append(await in_thread(_paths, path, chain(removed, changes)))
-    checkpoints = listed.checkpoints(2**63)
-    if checkpoints and len(recent) == len(listed.commits) and 0 not in listed.commits:
-        # The log has been cleaned to within retention: what it removed before is in the checkpoint.
-        parts = await fetched(store, checkpoints[-1].keys, f"the last checkpoint of table {path!r}")
-        oldest = int(cutoff.timestamp() * 1000)
-        try:
-            found = await in_thread(lambda: [_removed(part) for part in parts])
-            names = [join(path, f"_delta_log/_sidecars/{decode_path(name)}") for _, more in found for name in more]
-            sidecars = await fetched(store, names, f"the last checkpoint of table {path!r}")
-            found += await in_thread(lambda: [_removed(part) for part in sidecars])
-        except (pa.ArrowException, ValueError, KeyError, TypeError) as error:
-            raise CorruptLogError(
-                f"the checkpoint {checkpoints[-1].keys[0]!r} cannot be read: {error}", key=path
-            ) from error
-        for removes, _ in found:
-            young = [each for each in removes if (each.get("deletionTimestamp") or 0) >= oldest]
-            pairs = ((decode_path(each["path"]), _as_text(each.get("deletionVector"))) for each in young)
-            kept.append(_paths(path, pairs))
-    return kept
-
-
-def _removed(part: bytes) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the removes and the names of the sidecars in a file of a checkpoint."""
-    if not part.startswith(b"PAR1"):
-        actions = [json.loads(line) for line in part.splitlines() if line.strip()]
-        return [each["remove"] for each in actions if each.get("remove")], [
-            each["sidecar"]["path"] for each in actions if each.get("sidecar")
-        ]
-    wanted = ("remove.path", "remove.deletionTimestamp", "remove.deletionVector", "sidecar.path")
-    with pq.ParquetFile(pa.BufferReader(part)) as file:
-        leaves = [file.metadata.schema.column(index).path for index in range(len(file.metadata.schema))]
-        table = file.read([leaf for leaf in leaves if leaf.startswith(wanted)])
-    removes, sidecars = (
-        table[name].drop_null().to_pylist() if name in table.column_names else [] for name in ("remove", "sidecar")
-    )
-    return removes, [each["path"] for each in sidecars]
-
-
-def _as_text(vector: dict[str, Any] | None) -> str | None:
-    return json.dumps(vector) if vector else None
-
-
-def _paths(path: str, files: Iterable[tuple[str, str | None]]) -> pa.Array:
-    found = []
-    for name, vector in files:
-        found.append(name)
-        found += _vector_paths(path, vector)
-    return pa.array(found, pa.string())
-
-
-def _vector_paths(path: str, vector: str | None) -> list[str]:
-    if vector is None:
-        return []
-    known = DeletionVector.from_text(vector)
-    return [vector_key(path, known, "a deletion vector").removeprefix(join(path, ""))] if known.storage == "u" else []
-
-
-def _referred(snapshot: Snapshot) -> list[pa.Array]:
-    vectors = snapshot.files["deletion_vector"].drop_null().to_pylist()
-    stored = [name for vector in vectors for name in _vector_paths(snapshot.path, vector)]
-    return [*snapshot.files["path"].chunks, pa.array(stored, pa.string())]
-
-
-async def _unreferred(store: ObjectStore, snapshot: Snapshot, kept: pa.Array, cutoff: datetime) -> pa.Table:
+async def _unreferred(store: ObjectStore, snapshot: Snapshot, kept: Paths, cutoff: datetime) -> pa.Table:
     """Return the objects older than `cutoff` that are not kept."""
     others: set[str] = set()  # folders of other tables
     found: list[pa.Table] = []
@@ -251,7 +184,9 @@ async def listed_files(
     `others` is told the folders of tables inside it, and `log` what is in the log.
     """
     prefix = join(path, "")
-    piece: list[tuple[str, int, datetime]] = []
+    names: list[str] = []
+    sizes: list[int] = []
+    stamps: list[datetime] = []
     seen = 0
     async for meta in store.list_objects(prefix):
         name = meta.key[len(prefix) :]
@@ -262,25 +197,27 @@ async def listed_files(
             elif log is not None:
                 log.add(meta, entry)
         else:
-            piece.append((name, meta.size, meta.last_modified))
+            names.append(name)
+            sizes.append(meta.size)
+            stamps.append(meta.last_modified)
         seen += 1
         if seen % _TURN == 0:
             await asyncio.sleep(0)
-        if len(piece) == _PIECE:
-            yield await in_thread(_table, piece)
-            piece = []
-    if piece:
-        yield await in_thread(_table, piece)
+        if len(names) == _PIECE:
+            yield await in_thread(_table, names, sizes, stamps)
+            names, sizes, stamps = [], [], []
+    if names:
+        yield await in_thread(_table, names, sizes, stamps)
 
 
-def _table(objects: Sequence[tuple[str, int, datetime]]) -> pa.Table:
-    return pa.table([list(column) for column in zip(*objects, strict=True)], schema=FILES)
+def _table(*columns: Sequence[Any]) -> pa.Table:
+    return pa.table(list(columns), schema=FILES)
 
 
-def _candidates(objects: pa.Table, kept: pa.Array, cutoff: datetime, partition_columns: Sequence[str]) -> pa.Table:
+def _candidates(objects: pa.Table, kept: Paths, cutoff: datetime, partition_columns: Sequence[str]) -> pa.Table:
     old = objects.filter(pc.less(objects["last_modified"], pa.scalar(cutoff, FILES.field("last_modified").type)))
     visible = old.filter(pc.invert(is_hidden(old["path"], partition_columns)))
-    return visible.filter(pc.invert(pc.is_in(visible["path"], value_set=kept)))
+    return visible.filter(pc.invert(kept.hold(whole(visible["path"]))))
 
 
 def is_hidden(paths: Any, partition_columns: Sequence[str]) -> Any:
@@ -295,19 +232,30 @@ def is_hidden(paths: Any, partition_columns: Sequence[str]) -> Any:
 async def _delete(
     head: Head,
     doomed: pa.Table,
+    seen: Sequence[Snapshot],
     pinned: Callable[[], Sequence[Snapshot]],
     progress: Callable[[int, int], None] | None,
 ) -> pa.Table:
+    """Delete what no snapshot refers to that has come since those that were `seen`; return what was deleted."""
     store, path = head.committer.store, head.committer.path
     gone: list[pa.Table] = []
     for start in range(0, doomed.num_rows, ROUND):
         files = doomed.slice(start, ROUND)
         async with head.lock:
-            living = [found for each in (await head.refresh(), *pinned()) for found in _referred(each)]
-            files = files.filter(pc.invert(pc.is_in(files["path"], value_set=pa.concat_arrays(living))))
+            living = (await head.refresh(), *pinned())
+            news = [each for each in living if not any(each is other for other in seen)]
+            if news:
+                files = await in_thread(_without, files, news)
             keys = [join(path, name) for name in files["path"].to_pylist()]
             await gather([partial(store.delete, keys[at : at + BATCH]) for at in range(0, len(keys), BATCH)])
         gone.append(files)
         if progress is not None:
             progress(min(start + ROUND, doomed.num_rows), doomed.num_rows)
     return pa.concat_tables(gone) if gone else doomed
+
+
+def _without(files: pa.Table, living: Sequence[Snapshot]) -> pa.Table:
+    """Return the few files that are none of those, which may be many, that the snapshots refer to."""
+    paths = whole(files["path"])
+    held = [array.filter(pc.is_in(array, value_set=paths)) for snapshot in living for array in referred(snapshot)]
+    return files.filter(pc.invert(pc.is_in(paths, value_set=pa.concat_arrays([pa.array([], pa.string()), *held]))))
