@@ -52,6 +52,8 @@ class TypedRows:
         Floats that were rounded half-even to their column's scale.
     ignored_columns:
         Columns of the source that are no fields, with ``extra='ignore'``.
+    error_findings, warning_findings:
+        All findings of each severity.
     """
 
     table: pa.Table
@@ -63,6 +65,8 @@ class TypedRows:
     misfits: dict[str, NDArray[np.int64]]
     rounded: int
     ignored_columns: tuple[str, ...]
+    error_findings: Findings
+    warning_findings: Findings
 
     @property
     def findings(self) -> list[Finding]:
@@ -143,6 +147,8 @@ def _typed(table: pa.Table, errors: Findings, warnings: Findings, rounded: int, 
         misfits=errors.by_field,
         rounded=rounded,
         ignored_columns=ignored,
+        error_findings=errors,
+        warning_findings=warnings,
     )
 
 
@@ -180,9 +186,7 @@ def _refuse_strays(strays: dict[str, int], known: Sequence[str], rows: int, erro
         message = (
             f"column {name!r} is no field{nearest(name, known)}; rename it, map it, or leave it out with extra='ignore'"
         )
-        errors.add(name, "extra_forbidden", message, row)
-    if strays:
-        errors.refuse_all(rows)
+        errors.add_for_all(name, "extra_forbidden", message, row, rows)
 
 
 class _Intake:

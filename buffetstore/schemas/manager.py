@@ -18,8 +18,10 @@ from buffetstore.schemas.checks import DUPLICATE_KEY, breaches, missing
 from buffetstore.schemas.columns import Columns
 from buffetstore.schemas.compatibility import CompatibilityReport, Mode
 from buffetstore.schemas.contract import Contract
+from buffetstore.schemas.detail import Detail
 from buffetstore.schemas.evolving import Schema, check_next, evolve
 from buffetstore.schemas.findings import Findings
+from buffetstore.schemas.given import Given, Reading
 from buffetstore.schemas.intake import TypedRows, take_in
 from buffetstore.schemas.mapping import Mapping
 from buffetstore.schemas.record import Record, contract_of
@@ -203,15 +205,18 @@ class SchemaManager:
         wanted = _level(level)
         stated = version if version is not None else self._stated_version(data, data_type)
         contract = self.contract(data_type, stated)
+        if isinstance(data, pa.RecordBatchReader):  # which can be read once only
+            data = data.read_all()
+        reading = Reading(_mapping(mapping, tz, constants), extra, available_at, wanted.value)
         typed = take_in(
             data,
             contract,
-            mapping=_mapping(mapping, tz, constants),
+            mapping=reading.mapping,
             extra=extra,
             available_at=available_at,
             now=now or datetime.now(UTC),
         )
-        return judge(contract, typed, wanted)
+        return judge(contract, typed, wanted, Given(data, reading))
 
     def _stated_version(self, data: Any, data_type: str) -> str | None:
         """Return the schema version that the first row states, in itself or by its class."""
@@ -263,8 +268,14 @@ def _mapping(given: Any, tz: str | None, constants: dict[str, Any]) -> Mapping:
     return mapping if tz is None else replace(mapping, tz=tz)
 
 
-def judge(contract: Contract, typed: TypedRows, level: ValidationLevel) -> ValidationResult:
-    """Check typed rows against the contract's rules."""
+def judge(contract: Contract, typed: TypedRows, level: ValidationLevel, given: Given | None = None) -> ValidationResult:
+    """Check typed rows against the contract's rules.
+
+    Parameters
+    ----------
+    given:
+        What the rows were read from.
+    """
     table = typed.table
     found = _found(contract, typed, table, level)
     refused, rules = Findings(), tuple[RowwiseRule, ...]()
@@ -282,6 +293,13 @@ def judge(contract: Contract, typed: TypedRows, level: ValidationLevel) -> Valid
     (known if strict else noted).extend(refused.kept)
     if strict:
         rejected = np.union1d(rejected, refused.rows)
+    detail = None
+    if found or refused.count or typed.error_count or typed.warning_count:
+        first: list[Breach | Findings] = [*errors, typed.error_findings]
+        second: list[Breach | Findings] = [*warnings, typed.warning_findings]
+        (first if strict else second).append(refused)
+        keys = table.select(list(dict.fromkeys((*contract.key, contract.event_time)))).take(pa.array(rejected))
+        detail = Detail(contract, first, second, rejected, given=given if len(rejected) else None, keys=keys)
     return ValidationResult(
         contract=contract,
         accepted=_accepted(contract, table, rejected),
@@ -294,6 +312,7 @@ def judge(contract: Contract, typed: TypedRows, level: ValidationLevel) -> Valid
         rounded=typed.rounded,
         ignored_columns=typed.ignored_columns,
         rowwise=rules,
+        detail=detail,
     )
 
 
