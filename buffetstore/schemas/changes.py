@@ -212,6 +212,9 @@ def _facts(old: Contract, new: Contract) -> Iterator[Change]:
         yield Change(Kind.PROMISE_CHANGED, "fills", "rows that leave something out are completed otherwise")
     if old.service_levels != new.service_levels:
         yield Change(Kind.PROMISE_CHANGED, "service_levels", f"{new.service_levels}, was {old.service_levels}")
+    if old.quality != new.quality:
+        labels = ", ".join(check.label for check in new.quality) or "none"
+        yield Change(Kind.PROMISE_CHANGED, "quality", f"other checks are run beyond rows: {labels}")
     for fact in ("symbol", "category", "owner", "description"):
         if getattr(old, fact) != getattr(new, fact):
             yield Change(Kind.WORDS_CHANGED, fact, f"{getattr(new, fact)!r}, was {getattr(old, fact)!r}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from buffetstore.expressions import Expression
     from buffetstore.schemas.arrow import FieldSpec
     from buffetstore.schemas.fill import Fill
+    from buffetstore.schemas.quality_check import QualityCheck
     from buffetstore.schemas.upcasts import Upcast
 
 CustomKind: TypeAlias = Literal["validator", "fill", "spelling", "upcast"]
@@ -136,6 +137,8 @@ class Contract:
         Who answers for it: a team, an address.
     service_levels:
         What readers may rely on.
+    quality:
+        Checks beyond a row, which a storage evaluates.
     description:
         What a row is: the class's docstring.
     """
@@ -159,6 +162,7 @@ class Contract:
     sort_by: tuple[str, ...] = ()
     owner: str | None = None
     service_levels: ServiceLevels = ServiceLevels()
+    quality: tuple[QualityCheck, ...] = ()
     description: str = ""
 
     @property

@@ -80,4 +80,5 @@ class ContractDocument(_Part):
     owner: str | None = None
     freshness_seconds: float | None = None
     completeness: float | None = None
+    quality: list[dict[str, Any]] = []
     description: str = ""

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from buffetstore.expressions import Column, Comparison, IsNull, Not, Or
 from buffetstore.schemas.contract import Rule
 from buffetstore.schemas.fill import TARGET_DATE, Fill
+from buffetstore.schemas.quality import Duplicates, Freshness, Referential, RowsPerDay
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Date, Name, Price, Symbol, Timestamp
 
@@ -69,7 +70,16 @@ class ForecastV100(
     )
 
 
-class Forecast(ForecastV100, version="1.1.0"):
+class Forecast(
+    ForecastV100,
+    version="1.1.0",
+    quality=(
+        Freshness(severity="warning"),
+        Duplicates(),
+        Referential("symbol", "market_data", severity="warning", bound=0.05),
+        RowsPerDay(severity="warning", bound=0.05),
+    ),
+):
     """Adds the day that is forecast, horizons below a day, the ensemble's members, and how the model has done.
 
     `target_date` is the UTC date of `timestamp` plus `forecast_horizon_days` unless given.

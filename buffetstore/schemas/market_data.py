@@ -9,6 +9,15 @@ from pydantic import Field
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
 from buffetstore.schemas.fill import PRICE_IS_CLOSE, Fill
+from buffetstore.schemas.quality import (
+    Duplicates,
+    Freshness,
+    Gaps,
+    Outliers,
+    RowsPerDay,
+    StalePrices,
+    VolumeSpikes,
+)
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Money, Name, Price, Symbol, Timestamp
 
@@ -40,7 +49,19 @@ class MarketDataV110(MarketDataV100, version="1.1.0"):
     pe_ratio: float | None = None
 
 
-class MarketData(MarketDataV110, version="1.2.0"):
+class MarketData(
+    MarketDataV110,
+    version="1.2.0",
+    quality=(
+        Freshness(severity="warning"),
+        Gaps("1d", severity="warning", bound=0.01),
+        Duplicates(),
+        Outliers("price", severity="warning", bound=0.001),
+        StalePrices("price", severity="warning", bound=0.01),
+        VolumeSpikes("volume", severity="warning", bound=0.01, on_write=True),
+        RowsPerDay(severity="warning", bound=0.05),
+    ),
+):
     """Adds the bar, where it is traded, and indicators.
 
     `close` is `price`, each filled from the other; `adjusted_close` is outside the rule of high and low.

@@ -17,6 +17,7 @@ from buffetstore.schemas.arrow import FieldSpec, Filled, fields_of, schema_of
 from buffetstore.schemas.contract import Contract, Revisions, Rule, ServiceLevels
 from buffetstore.schemas.custom import custom_of
 from buffetstore.schemas.fill import Fill
+from buffetstore.schemas.quality import faults_of
 from buffetstore.schemas.types import Timestamp, Version, canonical_version
 from buffetstore.schemas.upcasts import Upcast
 from buffetstore.schemas.values import UnfitValueError, converter
@@ -36,9 +37,9 @@ class Record(BaseModel):
 
     Class keywords state the contract: `data_type`, `version` and `key` once, and where the default does not fit
     `revisions`, `event_time`, `availability`, `symbol`, `category`, `partition_by`, `sort_by`, `owner`,
-    `service_levels` and `description` (see `Contract`); `@data_type(...)` states the same. A subclass inherits them,
-    and every rule whose name it does not define again. A subclass without keywords is the same data type and version
-    with other constraints, and takes its place when given to a `SchemaManager`.
+    `service_levels`, `quality` and `description` (see `Contract`); `@data_type(...)` states the same. A subclass
+    inherits them, and every rule whose name it does not define again. A subclass without keywords is the same data
+    type and version with other constraints, and takes its place when given to a `SchemaManager`.
 
     `created_at` and `version` are filled by the store where a row has none; `available_at` is when the fact could be
     known.
@@ -100,6 +101,7 @@ _FACTS = frozenset({"data_type", "version", "key", "revisions", "event_time", "a
     "sort_by",
     "owner",
     "service_levels",
+    "quality",
     "description",
 }
 
@@ -229,6 +231,8 @@ def check_declaration(contract: Contract, name: str) -> None:
         raise ConfigurationError(
             f"class {name}: availability {contract.availability!r} is neither 'observed' nor 'asserted'"
         )
+    for fault in faults_of(contract.quality, schema):
+        raise ConfigurationError(f"class {name}: {fault}")
     if not isinstance(contract.service_levels, ServiceLevels):
         raise ConfigurationError(
             f"class {name}: service_levels is {contract.service_levels!r}; write ServiceLevels(completeness=0.99)"

@@ -18,6 +18,7 @@ from buffetstore.schemas.json_values import NotJSONError, decode_expression, enc
 from buffetstore.schemas.record import check_declaration
 from buffetstore.schemas.stored_checks import UnfitDocumentError, check_contract
 from buffetstore.schemas.stored_fields import field_document, field_of
+from buffetstore.schemas.stored_quality import check_document, check_of
 
 if TYPE_CHECKING:
     from buffetstore.schemas.document import FillDocument, RuleDocument
@@ -56,12 +57,12 @@ def canonical_json(document: Any) -> bytes:
 def fingerprint(contract: Contract) -> str:
     """Return the SHA-256 (hex) of what the contract demands.
 
-    Words are left out (descriptions, rules' messages, the owner), and how older versions are read by code (up-casts):
-    both may be mended without a new version. Everything else counts, the names of the class's validators too; what a
-    validator does is not seen.
+    Words are left out (descriptions, rules' messages, the owner), how older versions are read by code (up-casts), and
+    quality checks, which refuse no row: all may be mended without a new version. Everything else counts, the names of
+    the class's validators too; what a validator does is not seen.
     """
     document = contract_document(contract)
-    for word in ("description", "owner"):
+    for word in ("description", "owner", "quality"):
         document.pop(word, None)
     document["rules"] = [
         {name: value for name, value in rule.items() if name != "message"} for rule in document.get("rules", [])
@@ -171,6 +172,7 @@ def _document(contract: Contract) -> dict[str, Any]:
         "owner": contract.owner,
         "freshness_seconds": levels.freshness.total_seconds() if levels.freshness is not None else None,
         "completeness": levels.completeness,
+        "quality": [check_document(check) for check in contract.quality],
         "description": contract.description,
     }
 
@@ -209,6 +211,7 @@ def _contract(document: ContractDocument) -> Contract:
         service_levels=ServiceLevels(
             timedelta(seconds=seconds) if seconds is not None else None, document.completeness
         ),
+        quality=tuple(map(check_of, document.quality)),
         description=document.description,
     )
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
+from buffetstore.schemas.quality import CrossedQuotes, Duplicates, Freshness, Outliers
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Name, Price, Quantity, Symbol, Timestamp
 
@@ -15,7 +16,19 @@ _KEY = ("symbol", "timestamp", "sequence", "data_source")
 _Size = Annotated[Quantity, Field(ge=0)]
 
 
-class Trade(Record, data_type="trades", version="1.0.0", key=_KEY, revisions="append", category="trade"):
+class Trade(
+    Record,
+    data_type="trades",
+    version="1.0.0",
+    key=_KEY,
+    revisions="append",
+    category="trade",
+    quality=(
+        Freshness(severity="warning"),
+        Duplicates(),
+        Outliers("price", severity="warning", bound=0.001, threshold=12.0),
+    ),
+):
     """One trade."""
 
     symbol: Symbol
@@ -30,7 +43,15 @@ class Trade(Record, data_type="trades", version="1.0.0", key=_KEY, revisions="ap
     """The sale conditions as the feed spells them."""
 
 
-class Quote(Record, data_type="quotes", version="1.0.0", key=_KEY, revisions="append", category="quote"):
+class Quote(
+    Record,
+    data_type="quotes",
+    version="1.0.0",
+    key=_KEY,
+    revisions="append",
+    category="quote",
+    quality=(Freshness(severity="warning"), Duplicates(), CrossedQuotes(bound=0.001, on_write=True)),
+):
     """The best bid and ask at a time; either side may be empty."""
 
     symbol: Symbol

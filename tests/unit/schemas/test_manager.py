@@ -45,7 +45,7 @@ def bars(rows: int = 3, **values: Any) -> list[dict[str, Any]]:
 
 def test_names_and_versions() -> None:
     manager = SchemaManager()
-    assert manager.data_types() == ["forecasts", "market_data", "options_data", "quotes", "trades"]
+    assert manager.data_types() == ["forecasts", "market_data", "options_data", "quality_results", "quotes", "trades"]
     assert manager.versions("market_data") == ["1.0.0", "1.1.0", "1.2.0"]
     assert manager.contract("market_data").version == "1.2.0"
     assert manager.contract("market_data", "v1.1.0") is manager.contract("market_data", "1.1.0")
