@@ -1,14 +1,17 @@
 """Predicates: rules of a contract and filters of a query, as values and as passes over rows and over bounds."""
 
+from buffetstore.expressions.builder import Aggregate, Bucket, Named, Term, bucket, col, count, escaped
 from buffetstore.expressions.kernels import filter_rows, mask
 from buffetstore.expressions.nodes import (
     ALWAYS,
     And,
     Column,
     Comparison,
+    ComputedComparison,
     Expression,
     IsIn,
     IsNull,
+    Like,
     Not,
     Operator,
     Or,
@@ -17,23 +20,55 @@ from buffetstore.expressions.nodes import (
 )
 from buffetstore.expressions.pruning import Bounds, may_match
 from buffetstore.expressions.rendering import render
+from buffetstore.expressions.values import (
+    Arithmetic,
+    Constant,
+    Function,
+    Value,
+    compute,
+    evaluate_value,
+    names_in,
+    renamed_value,
+    render_value,
+    type_of,
+)
 
 __all__ = [
     "ALWAYS",
+    "Aggregate",
     "And",
+    "Arithmetic",
     "Bounds",
+    "Bucket",
     "Column",
     "Comparison",
+    "ComputedComparison",
+    "Constant",
     "Expression",
+    "Function",
     "IsIn",
     "IsNull",
+    "Like",
+    "Named",
     "Not",
     "Operator",
     "Or",
+    "Term",
+    "Value",
+    "bucket",
+    "col",
     "columns_of",
+    "compute",
+    "count",
+    "escaped",
     "evaluate",
+    "evaluate_value",
     "filter_rows",
     "mask",
     "may_match",
+    "names_in",
+    "renamed_value",
     "render",
+    "render_value",
+    "type_of",
 ]

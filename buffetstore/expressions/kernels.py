@@ -11,7 +11,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidQueryError
-from buffetstore.expressions.nodes import And, Column, Comparison, Expression, IsIn, IsNull, Not, Operator, Or
+from buffetstore.expressions.nodes import (
+    And,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Expression,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Operator,
+    Or,
+)
+from buffetstore.expressions.values import compute, render_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,12 +63,32 @@ def mask(table: pa.Table, predicate: Expression) -> Any:
             return _is_in(name, _column(table, name), values)
         case IsNull(name):
             return pc.is_null(_column(table, name))
+        case Like(name, pattern):
+            return _matches(name, table, pattern)
+        case ComputedComparison(left, op, right):
+            return _compare(render_value(left), op, *_alike(compute(table, left), compute(table, right)))
         case And(parts):
             return reduce(pc.and_kleene, (mask(table, part) for part in parts), constant(table.num_rows, truth=True))
         case Or(parts):
             return reduce(pc.or_kleene, (mask(table, part) for part in parts), constant(table.num_rows, truth=False))
         case Not(part):
             return pc.invert(mask(table, part))
+
+
+def _matches(name: str, table: pa.Table, pattern: str) -> Any:
+    column = _column(table, name)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InvalidQueryError(f"column {name!r} is {column.type}: only text is like {pattern!r}")
+    return pc.match_like(column, pattern)
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return numbers of two kinds as numbers of one: a decimal beside a float is compared as a float."""
+    if pa.types.is_floating(left.type) and pa.types.is_decimal(right.type):
+        return left, right.cast(left.type)
+    if pa.types.is_decimal(left.type) and pa.types.is_floating(right.type):
+        return left.cast(right.type), right
+    return left, right
 
 
 def literal(value: Any, kind: pa.DataType) -> pa.Scalar:

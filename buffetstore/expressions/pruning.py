@@ -10,7 +10,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.expressions.kernels import constant, is_nan, literal
-from buffetstore.expressions.nodes import And, Column, Comparison, Expression, IsIn, IsNull, Not, Operator, Or
+from buffetstore.expressions.nodes import (
+    And,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Expression,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Operator,
+    Or,
+    columns_of,
+    like_prefix,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -62,12 +76,31 @@ class _Pruning:
                 return self._comparison(name, op, value, negated=negated)
             case IsIn(name, values):
                 return self._is_in(name, values, negated=negated)
+            case Like(name, pattern):
+                return self._like(name, pattern, negated=negated)
+            case ComputedComparison():
+                return self._computed(predicate)
             case IsNull(name):
                 known = self.bounds.get(name)
                 if known is None:
                     return self._all(truth=True)
                 empty = self.rows if negated else pa.scalar(0, pa.int64())
                 return pc.fill_null(pc.not_equal(known.null_count, empty), True)
+
+    def _like(self, name: str, pattern: str, *, negated: bool) -> Any:
+        known = self.bounds.get(name)
+        if known is None:
+            return self._all(truth=True)
+        prefix, after = like_prefix(pattern)
+        if negated or not prefix:
+            return self._has_values(known)
+        low = self._comparison(name, ">=", prefix, negated=False)
+        return low if after is None else pc.and_(low, self._comparison(name, "<", after, negated=False))
+
+    def _computed(self, predicate: ComputedComparison) -> Any:
+        """Rule out groups where a column that is read has no value at all: then the comparison is unknown."""
+        known = [self._has_values(self.bounds[name]) for name in columns_of(predicate) if name in self.bounds]
+        return reduce(pc.and_, known, self._all(truth=True))
 
     def _join(self, parts: Iterable[Expression], *, negated: bool, conjunction: bool) -> Any:
         kernel = pc.and_ if conjunction else pc.or_

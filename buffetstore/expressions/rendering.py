@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from buffetstore.expressions.nodes import And, Column, Comparison, Expression, IsIn, IsNull, Or
+from buffetstore.expressions.nodes import (
+    And,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Expression,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Or,
+)
+from buffetstore.expressions.values import render_value
 
 
 def render(expression: Expression) -> str:
@@ -15,12 +27,16 @@ def render(expression: Expression) -> str:
             return f"{column} in ({shown})"
         case IsNull(column):
             return f"{column} is null"
+        case Like(column, pattern):
+            return f"{column} like {pattern!r}"
+        case ComputedComparison(left, op, right):
+            return f"{render_value(left)} {op} {render_value(right)}"
         case And(parts):
             return " and ".join(map(_inner, parts)) if parts else "all rows"
         case Or(parts):
             return " or ".join(map(_inner, parts)) if parts else "no row"
-        case _:
-            return f"not {_inner(expression.part)}"
+        case Not(part):
+            return f"not {_inner(part)}"
 
 
 def _inner(expression: Expression) -> str:

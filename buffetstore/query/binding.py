@@ -9,7 +9,21 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from buffetstore.errors import InvalidQueryError
-from buffetstore.expressions import ALWAYS, And, Column, Comparison, Expression, IsIn, IsNull, Not, Or, columns_of
+from buffetstore.expressions import (
+    ALWAYS,
+    And,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Expression,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Or,
+    columns_of,
+    filter_rows,
+)
 from buffetstore.query.coerce import comparison, membership
 from buffetstore.query.rules import NEVER, simplify
 
@@ -139,6 +153,16 @@ def _typed(expression: Expression, schema: pa.Schema, data_type: str) -> Express
             return membership(_field(schema, column, data_type), values)
         case IsNull(column):
             _field(schema, column, data_type)
+            return expression
+        case Like(column, pattern):
+            kind = _field(schema, column, data_type).type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                raise InvalidQueryError(f"column {column!r} is {kind}: only text is like {pattern!r}")
+            return expression
+        case ComputedComparison():
+            for name in sorted(columns_of(expression)):
+                _field(schema, name, data_type)
+            filter_rows(schema.empty_table(), expression)  # says what cannot be computed or compared
             return expression
         case And(parts):
             return And(tuple(_typed(part, schema, data_type) for part in parts))

@@ -7,7 +7,20 @@ from functools import reduce
 from itertools import product
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, evaluate
+from buffetstore.expressions import (
+    And,
+    Column,
+    Comparison,
+    ComputedComparison,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Or,
+    columns_of,
+    evaluate,
+    renamed_value,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -35,7 +48,9 @@ def renamed_columns(expression: Expression, names: Mapping[str, str]) -> Express
         case Comparison(column, _, value):
             other = Column(names.get(value.name, value.name)) if isinstance(value, Column) else value
             return replace(expression, column=names.get(column, column), value=other)
-        case IsIn(column, _) | IsNull(column):
+        case ComputedComparison(left, _, right):
+            return replace(expression, left=renamed_value(left, names), right=renamed_value(right, names))
+        case IsIn(column, _) | IsNull(column) | Like(column, _):
             return replace(expression, column=names.get(column, column))
         case And(parts) | Or(parts):
             return replace(expression, parts=tuple(renamed_columns(part, names) for part in parts))
@@ -45,8 +60,8 @@ def renamed_columns(expression: Expression, names: Mapping[str, str]) -> Express
 
 def _possible(expression: Expression, constants: Mapping[str, Any]) -> frozenset[Truth]:
     match expression:
-        case Comparison(column, _, value):
-            read = [column, value.name] if isinstance(value, Column) else [column]
+        case Comparison() | ComputedComparison() | Like():
+            read = columns_of(expression)
             if all(name in constants for name in read):
                 return frozenset({evaluate(expression, constants)})
             unknown = any(name in constants and constants[name] is None for name in read)

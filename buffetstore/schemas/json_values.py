@@ -3,7 +3,9 @@
 What JSON has itself is written as it is; the rest is tagged: ``{"decimal": "1.50"}``, ``{"date": "2024-01-19"}``,
 ``{"timestamp": "2024-01-19T14:30:00+00:00"}``, ``{"float": "inf"}``, ``{"list": [...]}``, ``{"struct": {...}}``.
 Predicates: ``{"column": "low", "op": "<=", "value": {"column": "open"}}``, ``{"column": "side", "in": [...]}``,
-``{"column": "bid", "is_null": true}``, ``{"and": [...]}``, ``{"or": [...]}``, ``{"not": {...}}``.
+``{"column": "bid", "is_null": true}``, ``{"column": "symbol", "like": "B%"}``, ``{"and": [...]}``, ``{"or": [...]}``,
+``{"not": {...}}``; ``{"left": ..., "op": "<=", "right": ...}`` compares what is computed: ``{"column": "high"}``,
+``{"constant": 2}``, ``{"arithmetic": "*", "left": ..., "right": ...}``, ``{"function": "abs", "argument": ...}``.
 """
 
 from __future__ import annotations
@@ -14,12 +16,29 @@ from decimal import Decimal, InvalidOperation
 from enum import Enum
 from typing import TYPE_CHECKING, Any, get_args
 
-from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Operator, Or
+from buffetstore.expressions import (
+    And,
+    Arithmetic,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Constant,
+    Function,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Operator,
+    Or,
+)
+from buffetstore.expressions.values import ArithmeticOperator, FunctionName
 
 if TYPE_CHECKING:
-    from buffetstore.expressions import Expression
+    from buffetstore.expressions import Expression, Value
 
 _OPERATORS = frozenset(get_args(Operator))
+_ARITHMETIC = frozenset(get_args(ArithmeticOperator))
+_FUNCTIONS = frozenset(get_args(FunctionName))
 
 
 class NotJSONError(ValueError):
@@ -115,12 +134,41 @@ def encode_expression(expression: Expression) -> dict[str, Any]:
             return {"column": column, "in": [encode(value) for value in values]}
         case IsNull(column):
             return {"column": column, "is_null": True}
+        case Like(column, pattern):
+            return {"column": column, "like": pattern}
+        case ComputedComparison(left, op, right):
+            return {"left": _encode_value(left), "op": op, "right": _encode_value(right)}
         case And(parts):
             return {"and": [encode_expression(part) for part in parts]}
         case Or(parts):
             return {"or": [encode_expression(part) for part in parts]}
         case Not(part):
             return {"not": encode_expression(part)}
+
+
+def _encode_value(value: Value) -> dict[str, Any]:
+    match value:
+        case Column(name):
+            return {"column": name}
+        case Constant(known):
+            return {"constant": encode(known)}
+        case Arithmetic(op, left, right):
+            return {"arithmetic": op, "left": _encode_value(left), "right": _encode_value(right)}
+        case Function(name, argument):
+            return {"function": name, "argument": _encode_value(argument)}
+
+
+def _decode_value(given: Any) -> Value:
+    match given:
+        case {"column": str(name), **rest} if not rest:
+            return Column(name)
+        case {"constant": value, **rest} if not rest:
+            return Constant(decode(value))
+        case {"arithmetic": str(op), "left": left, "right": right, **rest} if not rest and op in _ARITHMETIC:
+            return Arithmetic(op, _decode_value(left), _decode_value(right))  # type: ignore[arg-type]  # one of them
+        case {"function": str(name), "argument": argument, **rest} if not rest and name in _FUNCTIONS:
+            return Function(name, _decode_value(argument))  # type: ignore[arg-type]  # one of them
+    raise NotJSONError(f"{given!r} is no value: write {{'column': 'low'}}, or {{'constant': 2}}")
 
 
 def decode_expression(given: Any) -> Expression:
@@ -140,6 +188,10 @@ def decode_expression(given: Any) -> Expression:
             return Not(decode_expression(part))
         case {"column": str(column), "is_null": True, **rest} if not rest:
             return IsNull(column)
+        case {"column": str(column), "like": str(pattern), **rest} if not rest:
+            return Like(column, pattern)
+        case {"left": left, "op": str(op), "right": right, **rest} if not rest and op in _OPERATORS:
+            return ComputedComparison(_decode_value(left), op, _decode_value(right))  # type: ignore[arg-type]
         case {"column": str(column), "in": list(values), **rest} if not rest:
             return IsIn(column, tuple(decode(value) for value in values))
         case {"column": str(column), "op": str(op), "value": value, **rest} if not rest:

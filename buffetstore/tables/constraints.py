@@ -22,7 +22,6 @@ from buffetstore.expressions import (
     Column,
     Comparison,
     Expression,
-    IsIn,
     IsNull,
     Not,
     Operator,
@@ -175,7 +174,7 @@ def _truth(rows: pa.Table, predicate: Expression) -> Any:
             return pc.invert(_truth(rows, part))
         case Comparison(name, op, value):
             return _with_nan(rows, mask(rows, predicate), name, op, value)
-        case IsIn() | IsNull():
+        case _:
             return mask(rows, predicate)
 
 

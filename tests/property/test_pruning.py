@@ -11,7 +11,22 @@ import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from buffetstore.expressions import And, Column, Comparison, IsIn, IsNull, Not, Or, evaluate, mask
+from buffetstore.expressions import (
+    And,
+    Arithmetic,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Constant,
+    Function,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Or,
+    evaluate,
+    mask,
+)
 from buffetstore.formats import ParquetFormatter, statistics_json
 from buffetstore.tables import AddFile, prune
 from buffetstore.tables.file_table import from_actions
@@ -46,10 +61,28 @@ OPERATORS = st.sampled_from(["==", "!=", "<", "<=", ">", ">="])
 ROWS = st.lists(st.fixed_dictionaries({name: st.none() | values for name, values in VALUES.items()}), max_size=4)
 
 
+PATTERNS = st.lists(
+    st.sampled_from(["%", "_", "a", "z", "z" * 33, "\\%", "\\_", "\\\\", "é", "\U0010ffff", ".", "\n"]), max_size=4
+).map("".join)
+# Sums and products of these are the same as floats and exactly.
+COMPUTED = st.recursive(
+    st.sampled_from([Column("a"), Column("b"), Column("x"), Constant(2), Constant(0.5), Constant(Decimal("0.25"))]),
+    lambda inner: (
+        st.builds(Arithmetic, st.sampled_from(["+", "-", "*", "/"]), inner, inner)
+        | st.builds(Function, st.sampled_from(["abs", "floor", "ceil", "round"]), inner)
+    ),
+    max_leaves=3,
+)
+
+
 @st.composite
 def leaves(draw):
     name = draw(st.sampled_from(sorted(VALUES)))
-    kind = draw(st.sampled_from(["comparison", "comparison", "columns", "in", "null"]))
+    kind = draw(st.sampled_from(["comparison", "comparison", "columns", "in", "null", "like", "computed"]))
+    if kind == "like":
+        return Like("s", draw(PATTERNS))
+    if kind == "computed":
+        return ComputedComparison(draw(COMPUTED), draw(OPERATORS), draw(COMPUTED))
     if kind == "null":
         return IsNull(name)
     if kind == "in":

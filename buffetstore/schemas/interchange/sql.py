@@ -13,7 +13,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 
 from buffetstore.errors import InvalidInputError
-from buffetstore.expressions import And, Column, Comparison, Expression, IsIn, IsNull, Not, Or
+from buffetstore.expressions import (
+    And,
+    Arithmetic,
+    Column,
+    Comparison,
+    ComputedComparison,
+    Constant,
+    Expression,
+    Function,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Or,
+    Value,
+)
 from buffetstore.schemas.interchange.limits import Limits
 
 if TYPE_CHECKING:
@@ -25,6 +40,7 @@ if TYPE_CHECKING:
 Dialect = Literal["ansi", "spark"]
 _OPERATORS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 _SPELLED = {"==": "=", "!=": "<>"}
+_FUNCTIONS = {"log": "LN"}
 _ANSI = {
     pa.string(): "VARCHAR",
     pa.int64(): "BIGINT",
@@ -143,12 +159,27 @@ class _Writer:
                 return f"{self.name(column)} IN ({', '.join(map(self.literal, values))})" if values else "FALSE"
             case IsNull(column):
                 return f"{self.name(column)} IS NULL"
+            case Like(column, pattern):
+                return f"{self.name(column)} LIKE {text(pattern)} ESCAPE '\\'"
+            case ComputedComparison(left, op, computed):
+                return f"{self.value(left)} {_SPELLED.get(op, op)} {self.value(computed)}"
             case And(parts):
                 return " AND ".join(f"({self.condition(part)})" for part in parts) or "TRUE"
             case Or(parts):
                 return " OR ".join(f"({self.condition(part)})" for part in parts) or "FALSE"
             case Not(part):
                 return f"NOT ({self.condition(part)})"
+
+    def value(self, value: Value) -> str:
+        match value:
+            case Column(name):
+                return self.name(name)
+            case Constant(known):
+                return self.literal(known)
+            case Arithmetic(op, left, right):
+                return f"({self.value(left)} {op} {self.value(right)})"
+            case Function(function, argument):
+                return f"{_FUNCTIONS.get(function, function.upper())}({self.value(argument)})"
 
     def literal(self, value: Any) -> str:
         if isinstance(value, bool):
