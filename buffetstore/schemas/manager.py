@@ -142,8 +142,14 @@ class SchemaManager:
             self._registry, data_type, current_version=current_version, new=new_schema, version=new_version, mode=mode
         )
 
-    def register_stored(self, stored: Contract | bytes | str | dict[str, Any]) -> Contract:
+    def register_stored(self, stored: Contract | bytes | str | dict[str, Any], *, found: bool = False) -> Contract:
         """Add a version that this code has no class of, from its document, and return what is registered.
+
+        Parameters
+        ----------
+        found:
+            It was met in a store: rows are not written in it unless that is asked for by `version`, as long as there
+            are versions of the data type that were chosen.
 
         Raises
         ------
@@ -152,7 +158,8 @@ class SchemaManager:
         ConfigurationError
             The version is registered already and demands something else.
         """
-        return self._registry.add_stored(stored if isinstance(stored, Contract) else load_contract(stored))
+        contract = stored if isinstance(stored, Contract) else load_contract(stored)
+        return self._registry.add_stored(contract, found=found)
 
     def validate_data(
         self,

@@ -11,6 +11,7 @@ from buffetstore.schemas.forecasts import Forecast, ForecastV100
 from buffetstore.schemas.market_data import MarketData, MarketDataV100, MarketDataV110
 from buffetstore.schemas.options_data import OptionsData, OptionsDataV100
 from buffetstore.schemas.plugins import Plugins
+from buffetstore.schemas.quality_results import QualityResult
 from buffetstore.schemas.record import Record, contract_of
 from buffetstore.schemas.stored import fingerprint
 from buffetstore.schemas.ticks import Quote, Trade
@@ -31,6 +32,7 @@ BUILT_IN: tuple[type[Record], ...] = (
     OptionsData,
     Trade,
     Quote,
+    QualityResult,
 )
 
 
@@ -39,6 +41,7 @@ class Registry:
 
     def __init__(self, models: Iterable[type[Record]] = BUILT_IN, *, plugins: Plugins | None = None) -> None:
         self._contracts: dict[str, dict[str, Contract]] = {}
+        self._found: set[tuple[str, str]] = set()
         self._plugins = Plugins([])
         for model in models:
             self.add(model)
@@ -60,10 +63,16 @@ class Registry:
         if held is not None:
             _check_place(held, contract)
         versions[contract.version] = contract
+        self._found.discard((contract.data_type, contract.version))
         return contract
 
-    def add_stored(self, contract: Contract) -> Contract:
+    def add_stored(self, contract: Contract, *, found: bool = False) -> Contract:
         """Register a contract that was loaded from its document; the class that it was written by keeps its place.
+
+        Parameters
+        ----------
+        found:
+            It was met in a store, not chosen: it is not the newest by default where others were.
 
         Returns
         -------
@@ -76,13 +85,17 @@ class Registry:
         """
         self._load(contract.data_type)
         versions = self._contracts.setdefault(contract.data_type, {})
+        if contract.version not in versions and found:
+            self._found.add((contract.data_type, contract.version))
         held = versions.setdefault(contract.version, contract)
         if fingerprint(held) != fingerprint(contract):
             raise _conflict(held, contract)
+        if not found:
+            self._found.discard((contract.data_type, contract.version))
         return held
 
     def get(self, data_type: str, version: str | None = None) -> Contract:
-        """Return a contract, by default the newest; 'v1.2.0' is '1.2.0'.
+        """Return a contract, by default the newest that was chosen, else found; 'v1.2.0' is '1.2.0'.
 
         Raises
         ------
@@ -97,7 +110,7 @@ class Registry:
                 f"unknown data type {data_type!r}{_nearest(data_type, known)}; known are {', '.join(known)}"
             )
         if version is None:
-            return versions[self.versions(data_type)[-1]]
+            return versions[self._newest(data_type)]
         contract = versions.get(canonical_version(version))
         if contract is None:
             known = self.versions(data_type)
@@ -117,6 +130,11 @@ class Registry:
         if data_type not in self._contracts:
             self.get(data_type)
         return sorted(self._contracts[data_type], key=lambda version: tuple(map(int, version.split("."))))
+
+    def _newest(self, data_type: str) -> str:
+        """Return the newest version that is no mere find: what this program writes must not hang on what it has read."""
+        known = self.versions(data_type)
+        return next((each for each in reversed(known) if (data_type, each) not in self._found), known[-1])
 
     def _load(self, data_type: str) -> None:
         """Add what installed packages bring of a data type that no class was given for."""
