@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
 
 T = TypeVar("T")
 
@@ -33,26 +33,29 @@ async def gather(calls: Iterable[Callable[[], Awaitable[T]]], *, limit: int = RE
 
 
 async def ordered(
-    calls: Sequence[Callable[[], Awaitable[T]]],
-    sizes: Sequence[int],
+    calls: Iterable[Callable[[], Awaitable[T]]],
+    sizes: Iterable[int],
     *,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
     limit: int = REQUESTS_IN_FLIGHT,
 ) -> AsyncGenerator[T, None]:
     """Yield the answers in order while later calls run already: as many as fit, but always one.
 
-    A call's `size` counts from its start until its answer has been taken. Closing the iterator cancels what runs.
+    A call's `size` counts from its start until its answer has been taken. Closing the iterator cancels what runs. Calls
+    are taken as they are begun, so that many can be made on the way.
     """
     running: deque[tuple[asyncio.Task[T], int]] = deque()
-    begun, held = 0, 0
+    waiting = zip(calls, sizes, strict=True)
+    following, held = next(waiting, None), 0
     try:
-        while begun < len(calls) or running:
-            while begun < len(calls) and (
-                not running or (held + sizes[begun] <= bytes_in_flight and len(running) < limit)
+        while following is not None or running:
+            while following is not None and (
+                not running or (held + following[1] <= bytes_in_flight and len(running) < limit)
             ):
-                running.append((asyncio.ensure_future(calls[begun]()), sizes[begun]))
-                held += sizes[begun]
-                begun += 1
+                call, size = following
+                running.append((asyncio.ensure_future(call()), size))
+                held += size
+                following = next(waiting, None)
             task, size = running[0]
             answer = await task
             running.popleft()

@@ -22,24 +22,31 @@ from buffetstore.monitoring.events import Hook, Operation, no_hook, observed
 from buffetstore.objects.base import CREATE, Attributes
 from buffetstore.resilience.concurrency import unhurried
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.actions import CommitInfo, write_actions
-from buffetstore.tables.conflicts import Proposal, conflict, outgrown
+from buffetstore.tables.actions import CommitInfo
+from buffetstore.tables.conflicts import conflict, outgrown
 from buffetstore.tables.idempotency import already_done
 from buffetstore.tables.load import newer_entries
-from buffetstore.tables.log import Entry, commit_key, join, parse_entry, read_entry
-from buffetstore.tables.snapshot import Snapshot, advance
+from buffetstore.tables.log import commit_key, join, read_entry
+from buffetstore.tables.snapshot import advance
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from typing import TypeVar
 
-    from buffetstore.objects.base import ObjectStore
+    from buffetstore.objects.base import Data, ObjectStore
+    from buffetstore.tables.conflicts import Proposal
+    from buffetstore.tables.log import Entry
+    from buffetstore.tables.snapshot import Snapshot
 
     T = TypeVar("T")
 
 ENGINE = f"buffetstore/{metadata.version('buffetstore')}"
 _JSON = Attributes(content_type="application/json")
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 1.0
+
+
+class StarvedError(CommitConflictError):
+    """Nothing stood against the commit, but others were always first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,9 @@ class Committer:
         How long an unclear answer is followed up before `CommitUnknownError`.
     attempts:
         How many other commits may come first before `CommitConflictError`.
+    append_seconds:
+        How long a blind append, which any commit may precede, goes on beyond that: where others commit all the time it
+        is put off, and fails only when none of its attempts was first for so long.
     clock, sleep, now:
         For tests: monotonic seconds, how to wait, and wall-clock milliseconds.
     """
@@ -73,6 +83,7 @@ class Committer:
     hook: Hook = no_hook
     settle_seconds: float = 10.0
     attempts: int = 64
+    append_seconds: float = 120.0
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
@@ -108,10 +119,10 @@ class Committer:
         """
         with observed(self.hook, "table.commit", self.path):
             commit_id = str(uuid.uuid4())
-            body = write_actions((self._info(proposal, None, commit_id), *proposal.actions()))
-            if await self._attempt(0, body, commit_id) is not None:
+            info = self._info(proposal, None, commit_id)
+            if await self._attempt(0, proposal.body(info), commit_id) is not None:
                 raise AlreadyExistsError(f"there is already a Delta table at {self.path!r}: open it", key=self.path)
-            return parse_entry(body, self.path, 0)
+            return proposal.entry(0, info)
 
     async def discard(self, proposal: Proposal) -> None:
         """Delete the data files of a proposal that will never be committed; what stays is left to vacuum."""
@@ -124,10 +135,11 @@ class Committer:
         self, head: Snapshot, proposal: Proposal, seen: Snapshot, counts: dict[str, int], *, keep_on_conflict: bool
     ) -> Committed:
         commit_id = str(uuid.uuid4())
-        reason = outgrown(proposal, seen, head)
         certain = True  # that nothing of ours is in the log, nor on its way there
+        attempt, deadline = 0, self.clock() + self.append_seconds
         try:
-            for attempt in range(self.attempts):
+            reason = None if head is seen else await in_thread(outgrown, proposal, seen, head)
+            while attempt < self.attempts or (proposal.blind and self.clock() < deadline):
                 if reason is not None:
                     self._lose(proposal, f"was overtaken by version {head.version}: {reason}")
                 if _is_done(head, proposal):
@@ -135,27 +147,28 @@ class Committer:
                     return Committed(head, done_before=True)
                 counts["version"] = number = head.version + 1
                 info = self._info(proposal, head.version, commit_id)
-                body = await in_thread(write_actions, (info, *proposal.actions()))
+                body = await in_thread(proposal.body, info)
                 certain = False
                 winner = await self._attempt(number, body, commit_id, proposal)
                 if winner is None:
-                    return Committed(await in_thread(_follow, head, body, number), bytes=len(body))
+                    return Committed(await in_thread(_follow, head, proposal, number, info), bytes=len(body))
                 certain = True
                 self.hook(Operation("table.conflict", 0.0, self.path, counts={"version": number}))
                 winners = [winner]
                 if attempt:  # far behind, or among many writers: come to the newest version at once
                     winners += await newer_entries(self.store, self.path, number)
+                attempt += 1
                 head = await in_thread(advance, head, winners)
                 reason = None if _is_done(head, proposal) else await in_thread(conflict, proposal, seen, winners)
-            self._lose(proposal, f"was overtaken {self.attempts} times, last by version {head.version}")
+            self._lose(proposal, f"was overtaken {attempt} times, last by version {head.version}", StarvedError)
         except BaseException as error:
             # Files are deleted only when others are known to hold every version that was tried.
             if certain and not (keep_on_conflict and isinstance(error, CommitConflictError)):
                 await self.discard(proposal)
             raise
 
-    def _lose(self, proposal: Proposal, fate: str) -> NoReturn:
-        raise CommitConflictError(
+    def _lose(self, proposal: Proposal, fate: str, kind: type[CommitConflictError] = CommitConflictError) -> NoReturn:
+        raise kind(
             f"{proposal.operation} on table {self.path!r} {fate}; read the table again and decide again", key=self.path
         )
 
@@ -173,7 +186,7 @@ class Committer:
         )
 
     async def _attempt(
-        self, version: int, body: bytes, commit_id: str, proposal: Proposal | None = None
+        self, version: int, body: Data, commit_id: str, proposal: Proposal | None = None
     ) -> Entry | None:
         """Try to make `version`; return None when it is ours, else the entry that is there instead.
 
@@ -189,7 +202,7 @@ class Committer:
                 await self.discard(proposal)
             raise
 
-    async def _settle(self, version: int, body: bytes, commit_id: str) -> Entry | None:
+    async def _settle(self, version: int, body: Data, commit_id: str) -> Entry | None:
         key = commit_key(self.path, version)
         deadline = self.clock() + self.settle_seconds
         wait, unclear = _FIRST_WAIT, False
@@ -244,5 +257,5 @@ def _is_done(head: Snapshot, proposal: Proposal) -> bool:
     return proposal.writes == 1 and already_done(head.txns, proposal.txns)
 
 
-def _follow(head: Snapshot, body: bytes, version: int) -> Snapshot:
-    return advance(head, [parse_entry(body, head.path, version)])
+def _follow(head: Snapshot, proposal: Proposal, version: int, info: CommitInfo) -> Snapshot:
+    return advance(head, [proposal.entry(version, info)])

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.tables.actions import Protocol
 from buffetstore.tables.constraints import same_checks
-from buffetstore.tables.file_table import from_actions
+from buffetstore.tables.file_actions import adds_together, paths_of, write_entry
+from buffetstore.tables.file_table import from_batches
+from buffetstore.tables.log import Entry
+from buffetstore.tables.log_columns import add_batch
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.schema import schema_of
 
@@ -17,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from buffetstore.expressions import Expression
-    from buffetstore.tables.actions import Action, AddFile, CdcFile, Metadata, RemoveFile, Txn
-    from buffetstore.tables.log import Entry
+    from buffetstore.objects.base import Data
+    from buffetstore.tables.actions import Action, AddFile, CdcFile, CommitInfo, Metadata, RemoveFile, Txn
     from buffetstore.tables.snapshot import Snapshot
 
 
@@ -32,6 +36,9 @@ class Proposal:
         Delta's word for it: `WRITE`, `MERGE`, `DELETE`...
     adds, restores:
         Data files written for this commit, which go when it fails; and files of earlier versions, which never do.
+    removes:
+        Data files that go. Of these and of `restores` there may be as many as the table has: they are columns then
+        (`buffetstore.tables.file_actions`), and not taken as values.
     cdc:
         Files written for this commit with the rows that it changes.
     reads:
@@ -51,7 +58,7 @@ class Proposal:
 
     operation: str
     adds: tuple[AddFile, ...] = ()
-    removes: tuple[RemoveFile, ...] = ()
+    removes: Sequence[RemoveFile] = ()
     metadata: Metadata | None = None
     first_actions: tuple[Action, ...] = ()
     txns: tuple[Txn, ...] = ()
@@ -60,7 +67,7 @@ class Proposal:
     metrics: Mapping[str, int] = field(default_factory=dict)
     writes: int = 1
     cdc: tuple[CdcFile, ...] = ()
-    restores: tuple[AddFile, ...] = ()
+    restores: Sequence[AddFile] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     alone: bool = False
 
@@ -74,10 +81,24 @@ class Proposal:
         """The files that were written for this commit."""
         return (*(add.path for add in self.adds), *(cdc.path for cdc in self.cdc))
 
-    def actions(self) -> tuple[Action, ...]:
-        """Return what goes into the log beside `commitInfo`."""
+    def body(self, info: CommitInfo) -> Data:
+        """Return the log entry of the commit; call it in a thread."""
         metadata = (self.metadata,) if self.metadata is not None else ()
-        return (*self.first_actions, *metadata, *self.txns, *self.removes, *self.restores, *self.adds, *self.cdc)
+        first = (info, *self.first_actions, *metadata, *self.txns)
+        return write_entry(first, self.removes, adds_together(self.restores, self.adds), self.cdc)
+
+    def entry(self, version: int, info: CommitInfo) -> Entry:
+        """Return the same as a value, which need not be read again from its text; call it in a thread."""
+        return Entry(
+            version,
+            info,
+            protocol=next((each for each in self.first_actions if isinstance(each, Protocol)), None),
+            metadata=self.metadata,
+            adds=adds_together(self.restores, self.adds),
+            removes=self.removes,
+            txns=self.txns,
+            cdcs=self.cdc,
+        )
 
 
 def conflict(proposal: Proposal, seen: Snapshot, winners: Sequence[Entry]) -> str | None:
@@ -98,12 +119,8 @@ def outgrown(proposal: Proposal, seen: Snapshot, head: Snapshot) -> str | None:
         return "the protocol was changed"
     if head.metadata != seen.metadata and not (proposal.blind and _still_fits(seen, head.metadata)):
         return "the table's metadata was changed"
-    if proposal.removes:
-        replaced = pa.array([remove.path for remove in proposal.removes], pa.string())
-        living = pc.is_in(replaced, value_set=head.files["path"].combine_chunks())
-        if not pc.all(living).as_py():
-            gone = replaced.filter(pc.invert(living))[0].as_py()
-            return f"data file {gone!r}, which was read, has been removed"
+    if proposal.removes and (gone := head.missing(paths_of(proposal.removes))) is not None:
+        return f"data file {gone!r}, which was read, has been removed"
     return None
 
 
@@ -117,9 +134,7 @@ def _conflict(proposal: Proposal, seen: Snapshot, winner: Entry) -> str | None:
     ours_too = {txn.app_id for txn in proposal.txns} & {txn.app_id for txn in winner.txns}
     if ours_too:
         return f"application {min(ours_too)!r} committed something else"
-    ours = {remove.path for remove in proposal.removes}
-    both = next((remove.path for remove in winner.removes if remove.path in ours), None)
-    if both is not None:
+    if (both := _first_common(winner.removes, proposal.removes)) is not None:
         return f"data file {both!r}, which was read, has been removed"
     if proposal.reads is not None and (added := _overlapping(proposal.reads, seen, winner)) is not None:
         return f"data file {added!r}, which may hold rows of the same keys, has been added"
@@ -136,10 +151,21 @@ def _still_fits(seen: Snapshot, metadata: Metadata) -> bool:
     return same and all(field.nullable for field in now if field.name not in known)
 
 
-def _overlapping(reads: Expression, seen: Snapshot, winner: Entry) -> str | None:
-    changing = [add for add in winner.adds if add.data_change]
-    if not changing:
+def _first_common(removes: Sequence[RemoveFile], others: Sequence[RemoveFile]) -> str | None:
+    if not removes or not others:
         return None
-    files = from_actions(changing, [winner.version] * len(changing), seen.schema, seen.partition_columns)
+    paths = paths_of(removes)
+    both = paths.filter(pc.is_in(paths, value_set=paths_of(others)))
+    return both[0].as_py() if len(both) else None
+
+
+def _overlapping(reads: Expression, seen: Snapshot, winner: Entry) -> str | None:
+    added = pa.Table.from_batches([add_batch(winner.adds)])
+    changing = added.filter(added["data_change"])
+    if not changing.num_rows:
+        return None
+    versions = pa.repeat(pa.scalar(winner.version, pa.int64()), changing.num_rows)
+    changing = changing.append_column("commit_version", versions)
+    files = from_batches(changing, seen.schema, seen.partition_columns)
     found = prune(files, reads)
     return found["path"][0].as_py() if found.num_rows else None

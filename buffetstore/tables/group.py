@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from buffetstore.errors import CommitConflictError, StorageError
 from buffetstore.resilience.concurrency import gather
-from buffetstore.tables.commit import Committed
+from buffetstore.tables.commit import Committed, StarvedError
 from buffetstore.tables.conflicts import Proposal, outgrown
 from buffetstore.tables.head import BuriedCommitError
 from buffetstore.tables.idempotency import already_done
@@ -171,6 +171,9 @@ class GroupCommit:
             committed = await self._head.commit(
                 snapshot, _together([waiting.proposal for waiting in group]), keep_on_conflict=True
             )
+        except StarvedError as error:  # so would each be
+            await self._fail(group, error)
+            return True
         except CommitConflictError:
             return False
         except StorageError as error:  # the committer has deleted the files where it could

@@ -25,7 +25,7 @@ from buffetstore.tables.time_travel import modified_times, version_at
 from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.conflicts import Proposal
@@ -160,10 +160,19 @@ async def _read_record(store: ObjectStore, path: str, version: int) -> CommitRec
     return await in_thread(_record, data, path, version)
 
 
+def _lines_with(data: bytes, text: bytes) -> Iterator[bytes]:
+    """Yield the lines that have the text in them; the others, of which there may be many, are not made."""
+    at = data.find(text)
+    while at >= 0:
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        yield data[data.rfind(b"\n", 0, at) + 1 : end]
+        at = data.find(text, end)
+
+
 def _record(data: bytes, path: str, version: int) -> CommitRecord:
     try:
-        # The other lines, of which there may be thousands, need not be read.
-        bodies = (json.loads(line).get("commitInfo") for line in data.splitlines() if b'"commitInfo"' in line)
+        bodies = (json.loads(line).get("commitInfo") for line in _lines_with(data, b'"commitInfo"'))
         body = next((body for body in bodies if body is not None), None)
         if body is None:
             return CommitRecord(version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
@@ -12,7 +13,8 @@ from buffetstore.expressions import Expression, columns_of
 from buffetstore.objects.helpers import get_buffer, get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.tables.deletion_vectors import DeletionVector, read_positions
-from buffetstore.tables.file_table import listed, partition_array
+from buffetstore.tables.file_actions import each_file
+from buffetstore.tables.file_table import partition_array
 from buffetstore.tables.log import join
 from buffetstore.tables.log_columns import STRINGS
 from buffetstore.tables.schema import stored_name, stored_schema
@@ -120,14 +122,9 @@ async def read_tables(
 
     Whoever may stop half way closes the iterator: until then files are being read.
     """
-    found = await listed(files)
-    calls = [
-        lambda file=file: read_file(
-            store, snapshot, file, formatter=formatter, columns=columns, predicate=predicate, fetch=fetch
-        )
-        for file in found
-    ]
-    sizes = [file["size"] for file in found]
+    read = partial(read_file, formatter=formatter, columns=columns, predicate=predicate, fetch=fetch)
+    calls = (partial(read, store, snapshot, file) for file in each_file(files))
+    sizes = map(int, files["size"].to_numpy())
     async with aclosing(ordered(calls, sizes, bytes_in_flight=bytes_in_flight)) as tables:
         async for table in tables:
             yield table

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.filters import Filters, predicate_of
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns, projected, read_tables
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from buffetstore.tables.actions import Metadata
     from buffetstore.tables.reading import Fetch
     from buffetstore.tables.snapshot import Snapshot
+
+
+_PRUNED_AT_ONCE = 1000  # files: less than it costs to ask a thread
 
 
 class TableView:
@@ -79,14 +83,17 @@ class TableView:
             A column is not in the table, or the filters are malformed.
         """
         predicate = predicate_of(filters)
-        return await self.read_files(self.files_for(columns, predicate), columns, predicate)
+        snapshot = self.snapshot
+        files = await _files_for(snapshot, columns, predicate)
+        return await self._rows(snapshot, files, columns, predicate, None)
 
     async def scan(
         self, columns: Sequence[str] | None = None, filters: Filters | None = None
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield the rows that satisfy the filters; memory holds the files that are in flight, not the table."""
         predicate = predicate_of(filters)
-        snapshot, files = self.snapshot, self.files_for(columns, predicate)
+        snapshot = self.snapshot
+        files = await _files_for(snapshot, columns, predicate)
         async with aclosing(self._read(snapshot, files, columns, predicate, None)) as tables:
             async for table in tables:
                 for batch in table.to_batches():
@@ -101,17 +108,21 @@ class TableView:
         fetch: Fetch | None = None,
     ) -> pa.Table:
         """Return the rows of `files`, which are some of `self.files()`, in their order."""
-        snapshot = self.snapshot
+        return await self._rows(self.snapshot, files, columns, predicate, fetch)
+
+    async def _rows(
+        self,
+        snapshot: Snapshot,
+        files: pa.Table,
+        columns: Sequence[str] | None,
+        predicate: Expression | None,
+        fetch: Fetch | None,
+    ) -> pa.Table:
         async with aclosing(self._read(snapshot, files, columns, predicate, fetch)) as found:
             tables = [table async for table in found]
         if not projected(snapshot, columns).names:  # tables without columns lose their rows when joined
             return pa.table({"": pa.nulls(sum(table.num_rows for table in tables))}).select([])
         return pa.concat_tables(tables) if tables else projected(snapshot, columns).empty_table()
-
-    def files_for(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
-        """Return the files to read for a question, whose columns are checked."""
-        check_columns(self.snapshot, columns, predicate)
-        return self.files(predicate)
 
     def _read(
         self,
@@ -124,3 +135,13 @@ class TableView:
         return read_tables(
             self._store, snapshot, files, formatter=self._formatter, columns=columns, predicate=predicate, fetch=fetch
         )
+
+
+async def _files_for(snapshot: Snapshot, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
+    """Return the files to read for a question, whose columns are checked."""
+    check_columns(snapshot, columns, predicate)
+    if predicate is None:
+        return snapshot.files
+    if snapshot.files.num_rows <= _PRUNED_AT_ONCE:
+        return prune(snapshot.files, predicate)
+    return await in_thread(prune, snapshot.files, predicate)

@@ -24,12 +24,12 @@ from buffetstore.errors import CommitConflictError, CorruptFileError, InvalidInp
 from buffetstore.resilience.concurrency import ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
+from buffetstore.tables.file_actions import removed
 from buffetstore.tables.file_statistics import has_bounds
 from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.files import DataPart, stem_of, write_parts
 from buffetstore.tables.matching import same_values
 from buffetstore.tables.operations.bins import BUCKET_TAG, Bin, Coarsening, plan_bins, row_width
-from buffetstore.tables.operations.write import removals
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns, read_tables
 from buffetstore.tables.revision_order import keeps_revisions, version_tag
@@ -148,7 +148,7 @@ async def compact(head: Head, formatter: ParquetFormatter, wanted: Compaction) -
             except (CommitConflictError, NotFoundError) as error:
                 async with head.lock:
                     newer = await head.refresh()
-                if isinstance(error, NotFoundError) and _all_there(group, newer):
+                if isinstance(error, NotFoundError) and await in_thread(_all_there, group, newer):
                     raise
                 snapshot = newer
                 done = done if done.commits else CompactResult(newer.version)
@@ -166,9 +166,7 @@ async def compact(head: Head, formatter: ParquetFormatter, wanted: Compaction) -
 
 
 def _all_there(group: Sequence[Bin], now: Snapshot) -> bool:
-    paths = pa.concat_arrays([chunk for each in group for chunk in each.files["path"].chunks])
-    there = pc.is_in(paths, value_set=now.files["path"].combine_chunks())
-    return bool(pc.all(there).as_py())
+    return now.missing(pa.concat_arrays([chunk for each in group for chunk in each.files["path"].chunks])) is None
 
 
 def _grouped(bins: Sequence[Bin]) -> Iterator[list[Bin]]:
@@ -201,7 +199,7 @@ async def _compact_group(
 ) -> CompactResult:
     """Rewrite the bins and commit them together; of a call that ends early the files are deleted."""
     committer = head.committer
-    if head.snapshot is not snapshot and not _all_there(group, head.snapshot):
+    if head.snapshot is not snapshot and not await in_thread(_all_there, group, head.snapshot):
         raise CommitConflictError(f"files of table {snapshot.path!r} have been replaced", key=snapshot.path)
     written: list[AddFile] = []
     rows = 0
@@ -212,7 +210,7 @@ async def _compact_group(
         async with aclosing(rewriting) as counts:
             async for count in counts:
                 rows += count
-        proposal = _proposal(group, written)
+        proposal = await in_thread(_proposal, group, written)
         async with head.lock:
             current = await head.current()
             handed_over = True
@@ -227,15 +225,14 @@ async def _compact_group(
 
 
 def _proposal(group: Sequence[Bin], written: Sequence[AddFile]) -> Proposal:
-    gone = removals([file for each in group for file in file_rows(each.files)])
+    gone = removed(pa.concat_tables([each.files for each in group]), data_change=False)
     metrics = {
         "numAddedFiles": len(written),
         "numRemovedFiles": len(gone),
         "numAddedBytes": sum(add.size for add in written),
         "numRemovedBytes": sum(each.size for each in group),
     }
-    removes = tuple(replace(remove, data_change=False) for remove in gone)
-    return Proposal("OPTIMIZE", tuple(written), removes, metrics=metrics)
+    return Proposal("OPTIMIZE", tuple(written), gone, metrics=metrics)
 
 
 async def _rewrite(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError
@@ -13,16 +15,15 @@ from buffetstore.expressions import ALWAYS, mask, render
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.features import writes_changes
-from buffetstore.tables.file_table import listed
+from buffetstore.tables.file_actions import removed
+from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.operations.changes import DELETE, INSERT, marked, write_with_changes
-from buffetstore.tables.operations.write import Writer, removals, written
+from buffetstore.tables.operations.write import Writer, written
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns
 from buffetstore.tables.results import CommitResult, DeleteResult
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from buffetstore.expressions import Expression
     from buffetstore.tables.files import DataPart, Layout
     from buffetstore.tables.snapshot import Snapshot
@@ -33,13 +34,14 @@ async def delete_rows(
 ) -> tuple[Proposal | None, DeleteResult]:
     """Write the files of a delete. There is no proposal where no row matches."""
     plan = await _deletion(writer, snapshot, predicate)
-    if not plan.files:
+    if not plan.files.num_rows:
         return None, DeleteResult(snapshot.version, 0)
+    gone = await in_thread(removed, plan.files)
     adds, cdc = await write_with_changes(writer, snapshot, plan.kept, plan.changes)
     # Rows that were acknowledged before this commit are to be deleted too, though this snapshot did not show them.
-    metrics = {"numDeletedRows": plan.deleted, "numAddedFiles": len(adds), "numRemovedFiles": len(plan.files)}
-    proposal = Proposal("DELETE", adds, removals(plan.files), reads=predicate, metrics=metrics, cdc=cdc)
-    return proposal, DeleteResult(snapshot.version, plan.deleted, adds, len(plan.files))
+    metrics = {"numDeletedRows": plan.deleted, "numAddedFiles": len(adds), "numRemovedFiles": plan.files.num_rows}
+    proposal = Proposal("DELETE", adds, gone, reads=predicate, metrics=metrics, cdc=cdc)
+    return proposal, DeleteResult(snapshot.version, plan.deleted, adds, len(gone))
 
 
 async def overwrite_rows(
@@ -48,16 +50,16 @@ async def overwrite_rows(
     """Write the files of an overwrite; what the predicate leaves of the snapshot's files stays."""
     reads: Expression = ALWAYS
     if predicate is None:
-        plan = _Deletion(await listed(snapshot.files))
+        plan = _Deletion(snapshot.files)
     else:
         outside = (await in_thread(_parted, rows, predicate))[0].num_rows
         if outside:
             raise InvalidInputError(f"{outside} of the rows are not among those that {render(predicate)} replaces")
         reads = predicate
         plan = await _deletion(writer, snapshot, predicate)
-    if not plan.files and not rows.num_rows:
+    if not plan.files.num_rows and not rows.num_rows:
         return None, CommitResult(snapshot.version, (), 0)
-    gone = await in_thread(removals, plan.files)
+    gone = await in_thread(removed, plan.files)
     # Together, so that where one file fails none is left behind.
     parts = [*plan.kept, *await writer.parts(rows, layout)]
     changes = [*plan.changes, marked(rows, INSERT)] if plan.changes else []
@@ -76,7 +78,7 @@ class _Deletion:
     `changes` has the deleted rows, for a change feed that could not tell them by the files that go.
     """
 
-    files: list[dict[str, Any]] = field(default_factory=list)
+    files: pa.Table
     kept: list[DataPart] = field(default_factory=list)
     deleted: int = 0
     changes: list[pa.Table] = field(default_factory=list)
@@ -86,20 +88,23 @@ async def _deletion(writer: Writer, snapshot: Snapshot, predicate: Expression) -
     check_columns(snapshot, None, predicate)
     candidates = await in_thread(prune, snapshot.files, predicate)
     tracked = writes_changes(snapshot.protocol, snapshot.metadata)
-    found = _Deletion()
-    files = iter(await listed(candidates))
+    found = _Deletion(candidates)
+    changing = np.zeros(candidates.num_rows, np.bool_)
+    at = -1
     async with aclosing(writer.read(snapshot, candidates)) as tables:
         async for table in tables:
-            file = next(files)
+            at += 1
             kept, gone = await in_thread(_parted, table, predicate)
             if kept.num_rows == table.num_rows:
                 continue
             found.deleted += table.num_rows - kept.num_rows
-            found.files.append(file)
+            changing[at] = True
             if kept.num_rows:
+                (file,) = file_rows(candidates.slice(at, 1))
                 found.kept.append(writer.replacing(snapshot, file, kept))
             if tracked:
                 found.changes.append(marked(gone, DELETE))
+    found.files = await in_thread(candidates.filter, pa.array(changing))
     if not found.kept:
         found.changes.clear()  # whole files go, whose rows are the change
     return found

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,18 +13,18 @@ import pyarrow.parquet as pq
 
 from buffetstore.errors import CommitConflictError
 from buffetstore.objects.base import Attributes
-from buffetstore.objects.helpers import exists
-from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import fetched
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.file_table import listed
+from buffetstore.tables.file_actions import removed, texts
 from buffetstore.tables.log import join
+from buffetstore.tables.operations.presence import missing_files
 from buffetstore.tables.operations.verify import VerifyReport, hint_fault
-from buffetstore.tables.operations.write import removals
 from buffetstore.tables.segment import list_log
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.head import Head
     from buffetstore.tables.segment import Checkpoint
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 _JSON = Attributes(content_type="application/json")
 _CLASSIC = re.compile(r"/\d{20}\.checkpoint(\.\d{10}\.\d{10})?\.parquet$")
 MAX_PLANS = 16
+_NAMES = 4096  # made into an array at a time, which holds the interpreter
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +77,28 @@ async def _remove(head: Head, report: VerifyReport) -> tuple[int, tuple[str, ...
         async with head.lock:
             snapshot = await head.refresh()
             gone = await _gone(head.committer.store, snapshot, report)
-            if not gone:
+            if not gone.num_rows:
                 return snapshot.version, ()
-            removes = removals(gone)
+            names, removes = await in_thread(texts, gone["path"]), await in_thread(removed, gone)
             proposal = Proposal("FSCK", removes=removes, metrics={"numRemovedFiles": len(removes)})
             try:
                 committed = await head.commit(snapshot, proposal)
             except CommitConflictError:
                 continue
-            return committed.snapshot.version, tuple(remove.path for remove in removes)
+            return committed.snapshot.version, names
     raise CommitConflictError(
         f"table {report.path!r} was changed by others during each of {MAX_PLANS} repairs; try again when fewer write",
         key=report.path,
     )
 
 
-async def _gone(store: ObjectStore, snapshot: Snapshot, report: VerifyReport) -> list[dict[str, Any]]:
-    named = pa.array(report.missing, pa.string())
-    files = await listed(snapshot.files.filter(pc.is_in(snapshot.files["path"], value_set=named)))
-    there = await gather([partial(exists, store, join(snapshot.path, file["path"])) for file in files])
-    return [file for file, found in zip(files, there, strict=True) if not found]
+async def _gone(store: ObjectStore, snapshot: Snapshot, report: VerifyReport) -> pa.Table:
+    return await missing_files(store, snapshot.path, await in_thread(_named, snapshot.files, report.missing))
+
+
+def _named(files: pa.Table, names: Sequence[str]) -> pa.Table:
+    pieces = [pa.array(names[at : at + _NAMES], pa.string()) for at in range(0, max(len(names), 1), _NAMES)]
+    return files.filter(pc.is_in(files["path"], value_set=pa.concat_arrays(pieces)))
 
 
 async def mend_hint(store: ObjectStore, path: str) -> bool:

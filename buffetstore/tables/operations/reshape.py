@@ -12,15 +12,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from buffetstore.errors import StorageError
 from buffetstore.expressions import ALWAYS
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered, unhurried
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
-from buffetstore.tables.file_table import listed
+from buffetstore.tables.file_actions import each_file, removed, texts
 from buffetstore.tables.log import join
-from buffetstore.tables.operations.write import removals
 from buffetstore.tables.reading import read_file
 from buffetstore.tables.revision_order import keeps_revisions, version_tag
 
@@ -57,19 +57,21 @@ class Reshape:
         if self._schema_string != snapshot.metadata.schema_string:
             await self.discard()
             self._schema_string = snapshot.metadata.schema_string
-        files = await listed(snapshot.files)
-        versions = snapshot.files["commit_version"].to_pylist()
-        stamps = snapshot.files["modification_time"].cast(pa.int64()).to_pylist()
-        missing = [at for at, file in enumerate(files) if self._key(file) not in self._written]
-        calls = [partial(self._rewrite, snapshot, files[at], versions[at], stamps[at]) for at in missing]
-        sizes = [files[at]["size"] * _ARROW_BYTES for at in missing]
+        files = snapshot.files
+        keys = await in_thread(texts, _keys(files))
+        missing = files.filter(pa.array([key not in self._written for key in keys], pa.bool_()))
+        stamps = missing["modification_time"].cast(pa.int64()).to_numpy()
+        calls = (
+            partial(self._rewrite, snapshot, file, int(stamp))
+            for file, stamp in zip(each_file(missing), stamps, strict=True)
+        )
+        sizes = (int(size) * _ARROW_BYTES for size in missing["size"].to_numpy())
         async with aclosing(ordered(calls, sizes, bytes_in_flight=self.bytes_in_flight)) as done:
             async for _ in done:
                 pass
-        living = {self._key(file) for file in files}
-        await self.discard({key for key in self._written if key not in living})
-        adds = [add for file in files if (add := self._written[self._key(file)]) is not None]
-        gone = tuple(replace(remove, data_change=False) for remove in removals(files))
+        await self.discard(self._written.keys() - set(keys))
+        adds = [add for key in keys if (add := self._written[key]) is not None]
+        gone = await in_thread(removed, files, data_change=False)
         metrics = {"numAddedFiles": len(adds), "numRemovedFiles": len(gone)}
         return Proposal(operation, tuple(adds), gone, metadata, reads=ALWAYS, metrics=metrics)
 
@@ -82,19 +84,21 @@ class Reshape:
             with suppress(StorageError):
                 await unhurried(self.writer.store.delete(paths))
 
-    @staticmethod
-    def _key(file: Mapping[str, Any]) -> str:
-        return f"{file['path']}\0{file['deletion_vector']}"
-
-    async def _rewrite(self, snapshot: Snapshot, file: Mapping[str, Any], version: int | None, stamp: int) -> None:
+    async def _rewrite(self, snapshot: Snapshot, file: Mapping[str, Any], stamp: int) -> None:
+        key = f"{file['path']}\0{file['deletion_vector'] or ''}"
         rows = await read_file(self.writer.store, snapshot, file, formatter=self.writer.formatter)
         if not rows.num_rows:
-            self._written[self._key(file)] = None
+            self._written[key] = None
             return
         changed = await in_thread(self.change, rows)
         part = self.writer.replacing(snapshot, file, changed)
         if keeps_revisions(snapshot.metadata):
-            part = replace(part, tags={**version_tag(version), **part.tags})
+            part = replace(part, tags={**version_tag(file["commit_version"]), **part.tags})
         (add,) = await self.writer.write_parts(snapshot, [part])
         # The rows were there before: the file stands where theirs stood.
-        self._written[self._key(file)] = replace(add, data_change=False, modification_time=stamp)
+        self._written[key] = replace(add, data_change=False, modification_time=stamp)
+
+
+def _keys(files: pa.Table) -> pa.ChunkedArray:
+    """Return what names each file's rows: a file that lost other rows is another one."""
+    return pc.binary_join_element_wise(files["path"], pc.fill_null(files["deletion_vector"], ""), "\0")

@@ -17,8 +17,9 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import read_checkpoint
-from buffetstore.tables.file_table import listed
+from buffetstore.tables.file_actions import each_file, texts
 from buffetstore.tables.log import join, read_entries
+from buffetstore.tables.operations.presence import without
 from buffetstore.tables.operations.vacuum import FILES, is_hidden, listed_files, without_others
 from buffetstore.tables.reading import read_file
 from buffetstore.tables.segment import Listed, list_log
@@ -128,17 +129,15 @@ async def verify(
     snapshot = head.snapshot if pinned else await _newest(head)
     log = Listed()
     others: set[str] = set()
-    found = [piece async for piece in listed_files(store, path, others, log)]
-    listed = without_others(pa.concat_tables(found) if found else FILES.empty_table(), others)
-    missing, wrong_size, orphans = await in_thread(_compared, snapshot, listed)
-    if missing and not pinned:
+    async with aclosing(listed_files(store, path, others, log)) as pieces:
+        found = [FILES.empty_table(), *[piece async for piece in pieces]]
+    missing, wrong_size, orphans = await in_thread(_compared, snapshot, found, others)
+    if missing.num_rows and not pinned:
         # What another process has replaced and vacuumed meanwhile is not missed.
-        living = set((await _newest(head)).files["path"].to_pylist())
-        missing = [name for name in missing if name in living]
+        missing = await in_thread(_among, missing, (await _newest(head)).files)
     faults: dict[str, Any] = {}
     if deep:
-        doubtful = pa.array(missing, pa.string())
-        files = snapshot.files.filter(pc.invert(pc.is_in(snapshot.files["path"], value_set=doubtful)))
+        files = await in_thread(without, snapshot.files, missing)
         faults = await _read_all(store, formatter, snapshot, files, progress)
     checkpoints = log.checkpoints(2**63)
     hint = await hint_fault(store, path, checkpoints)
@@ -150,7 +149,7 @@ async def verify(
         snapshot.files.num_rows,
         pc.sum(snapshot.files["size"]).as_py() or 0,
         deep,
-        tuple(missing),
+        await in_thread(texts, missing["path"]),
         wrong_size,
         orphans=orphans,
         gaps=tuple(islice(_gaps(log), _MOST_GAPS)),
@@ -165,17 +164,24 @@ async def _newest(head: Head) -> Snapshot:
         return await head.refresh()
 
 
-def _compared(snapshot: Snapshot, listed: pa.Table) -> tuple[list[str], dict[str, tuple[int, int]], pa.Table]:
-    files = snapshot.files
+def _compared(
+    snapshot: Snapshot, pieces: Sequence[pa.Table], others: set[str]
+) -> tuple[pa.Table, dict[str, tuple[int, int]], pa.Table]:
+    listed = without_others(pa.concat_tables(pieces), others)
+    files = snapshot.files.select(["path", "size"])
     at = pc.index_in(files["path"], value_set=_whole(listed["path"]))
-    missing = files["path"].filter(pc.is_null(at)).to_pylist()
+    missing = files.filter(pc.is_null(at))
     sizes = listed["size"].take(at)
-    wrong = files.select(["path", "size"]).append_column("there", sizes)
+    wrong = files.append_column("there", sizes)
     wrong = wrong.filter(pc.fill_null(pc.not_equal(wrong["size"], wrong["there"]), False))
     names, told, there = (wrong[name].to_pylist() for name in ("path", "size", "there"))
     visible = listed.filter(pc.invert(is_hidden(listed["path"], snapshot.partition_columns)))
     orphans = visible.filter(pc.invert(pc.is_in(visible["path"], value_set=_whole(files["path"]))))
     return missing, dict(zip(names, zip(told, there, strict=True), strict=True)), orphans
+
+
+def _among(files: pa.Table, others: pa.Table) -> pa.Table:
+    return files.filter(pc.is_in(files["path"], value_set=_whole(others["path"])))
 
 
 def _whole(column: Any) -> pa.Array:
@@ -231,14 +237,21 @@ def _difference(state: Any, made: Snapshot) -> str | None:
         return "it has another protocol than the log"
     if state.metadata != made.metadata:
         return "it has other metadata than the log"
-    theirs, ours = (
-        set(zip(*(files[name].to_pylist() for name in ("path", "size", "deletion_vector")), strict=True))
-        for files in (state.files, made.files)
-    )
-    if theirs == ours:
+    theirs, ours = _told(state.files), _told(made.files)
+    differing = pa.concat_arrays([_whole(_not_in(theirs, ours)), _whole(_not_in(ours, theirs))])
+    if not len(differing):
         return None
-    name = min(path for path, *_ in theirs ^ ours)
-    return f"it differs from the log in {len(theirs ^ ours)} data files, the first is {name!r}"
+    return f"it differs from the log in {len(differing)} data files, the first is {pc.min(differing).as_py()!r}"
+
+
+def _told(files: pa.Table) -> pa.Table:
+    vectors = pc.fill_null(files["deletion_vector"], "")
+    told = pc.binary_join_element_wise(files["path"], files["size"].cast(pa.string()), vectors, "\n")
+    return pa.table({"path": files["path"], "told": told})
+
+
+def _not_in(files: pa.Table, others: pa.Table) -> pa.ChunkedArray:
+    return files["path"].filter(pc.invert(pc.is_in(files["told"], value_set=_whole(others["told"]))))
 
 
 async def _read_all(
@@ -250,17 +263,21 @@ async def _read_all(
 ) -> dict[str, Any]:
     """Read every file; return the faults by kind."""
     found: dict[str, dict[str, Any]] = {"corrupt": {}, "rows_mismatch": {}, "bounds_mismatch": {}}
-    held = await listed(files)
-    calls = [partial(_read_one, store, formatter, snapshot, files.slice(at, 1), file) for at, file in enumerate(held)]
-    sizes = [file["size"] for file in held]
-    total, done = sum(sizes), 0
-    reading: AsyncGenerator[dict[str, Any], None] = ordered(calls, sizes, bytes_in_flight=BYTES_IN_FLIGHT // 8)
+    calls = (
+        partial(_read_one, store, formatter, snapshot, files.slice(at, 1), file)
+        for at, file in enumerate(each_file(files))
+    )
+    sizes = files["size"].to_numpy()
+    total, done = int(sizes.sum()), 0
+    reading: AsyncGenerator[dict[str, Any], None] = ordered(
+        calls, map(int, sizes), bytes_in_flight=BYTES_IN_FLIGHT // 8
+    )
     async with aclosing(reading) as answers:
         at = 0
         async for faults in answers:
             for kind, fault in faults.items():
-                found[kind][held[at]["path"]] = fault
-            done += sizes[at]
+                found[kind][files["path"][at].as_py()] = fault
+            done += int(sizes[at])
             at += 1
             if progress is not None:
                 progress(done, total)

@@ -23,7 +23,7 @@ from buffetstore.objects.helpers import list_all
 from buffetstore.tables import DeltaTable
 from buffetstore.tables.actions import Protocol, write_actions
 from buffetstore.tables.log import commit_key
-from buffetstore.tables.operations import restore as restoring
+from buffetstore.tables.operations import presence
 from buffetstore.testing import FaultyStore, random_faults
 
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.string())])
@@ -128,7 +128,7 @@ async def test_vacuumed_files_are_named_before_anything_is_done(table, store) ->
 
 
 async def test_many_files_are_looked_for_by_one_listing(table, store, monkeypatch) -> None:
-    monkeypatch.setattr(restoring, "_ASKED_ONE_BY_ONE", 1)
+    monkeypatch.setattr(presence, "_ASKED_ONE_BY_ONE", 1)
     lost = (await DeltaTable.open(store, "t", version=1)).files()["path"].to_pylist()
     await table.restore(2)
     await table.restore(4)

@@ -1,0 +1,237 @@
+"""Many file actions at once: made of a snapshot's files, and written as lines of the log, by kernels over columns.
+
+A table of a hundred thousand files has them all in the log entry of an overwrite. As Python values they would take a
+second of the interpreter, and the collector would look through all of them, while the event loop waits.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from buffetstore.formats.statistics import render_statistics
+from buffetstore.resilience.threads import give_way
+from buffetstore.tables.actions import write_actions
+from buffetstore.tables.file_table import rows
+from buffetstore.tables.log_columns import ADDS, REMOVES, STRINGS, AddColumns, RemoveColumns, add_batch
+from buffetstore.tables.revision_order import kept_tags
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from buffetstore.objects.base import Data
+    from buffetstore.tables.actions import Action, AddFile, CdcFile, Metadata, RemoveFile
+
+_LINES = 4096  # made together
+_VALUES = 1000  # Python values at a time, after which others may run
+_ROWS = 128  # files made into dicts at a time: a millisecond, so that the event loop may do it
+
+
+def each_file(files: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the files as `file_table.rows` has them, made when they are asked for."""
+    for at in range(0, files.num_rows, _ROWS):
+        yield from rows(files.slice(at, _ROWS))
+
+
+def texts(column: Any) -> tuple[str, ...]:
+    """Return a column of texts as Python has them; call it in a thread where there may be many."""
+    found: list[str] = []
+    for at in range(0, len(column), _VALUES):
+        found += column.slice(at, _VALUES).to_pylist()
+        give_way()
+    return tuple(found)
+
+
+def removed(files: pa.Table, *, data_change: bool = True) -> RemoveColumns:
+    """Return the actions that remove files of a snapshot, stamped now; call it in a thread where they are many."""
+    count, now = files.num_rows, int(datetime.now(UTC).timestamp() * 1000)
+    columns = {
+        "path": files["path"],
+        "log_path": files["log_path"],
+        "deletion_timestamp": pa.repeat(pa.scalar(now, pa.int64()), count),
+        "data_change": pa.repeat(data_change, count),
+        "partition_values": _not_null(files["partition_values"]),
+        "size": files["size"],
+        "tags": _not_null(files["tags"]),
+        "deletion_vector": files["deletion_vector"],
+    }
+    return RemoveColumns(_batch(columns, REMOVES))
+
+
+def restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> AddColumns:
+    """Return the actions that bring files of an earlier version back; call it in a thread.
+
+    Parameters
+    ----------
+    bounded:
+        The columns whose bounds are told; these are as wide as reading them made them.
+    """
+    pieces = [_restored(files.slice(at, _VALUES), metadata, bounded) for at in range(0, files.num_rows, _VALUES)]
+    return (
+        AddColumns(pa.Table.from_batches(pieces, ADDS).combine_chunks().to_batches()[0])
+        if pieces
+        else AddColumns(pa.RecordBatch.from_pylist([], ADDS))
+    )
+
+
+def _restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> pa.RecordBatch:
+    sides = ("min", "max", "null_count")
+    told = [name for name in bounded if f"min.{name}" in files.column_names]
+    bounds = files.select([f"{side}.{name}" for name in told for side in sides]).to_pylist()
+    held = rows(files)
+    stats: list[str | None] = []
+    for file, known in zip(held, bounds, strict=True):
+        vector, count = file["deletion_vector"], file["num_records"]
+        if count is None:
+            stats.append(None)
+            continue
+        if vector is not None:  # the log counts the rows that are stored
+            count += json.loads(vector)["cardinality"]
+        lowest, highest, nulls = (
+            {name: known[f"{side}.{name}"] for name in told if known[f"{side}.{name}"] is not None} for side in sides
+        )
+        stats.append(render_statistics(count, lowest, highest, nulls))
+    columns = {
+        "path": files["path"],
+        "log_path": files["log_path"],
+        "size": files["size"],
+        "modification_time": files["modification_time"].cast(pa.int64()),
+        "partition_values": _not_null(files["partition_values"]),
+        "tags": pa.array([list(kept_tags(metadata, file).items()) for file in held], STRINGS),
+        "stats": pa.array(stats, pa.string()),
+        "data_change": pa.repeat(True, files.num_rows),
+        "deletion_vector": files["deletion_vector"],
+    }
+    return _batch(columns, ADDS)
+
+
+def _batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
+    found = pa.table(dict(columns), schema=schema).combine_chunks().to_batches()
+    return found[0] if found else pa.RecordBatch.from_pylist([], schema)
+
+
+def _not_null(maps: Any) -> Any:
+    return pc.if_else(pc.is_valid(maps), maps, pa.scalar([], STRINGS)) if maps.null_count else maps
+
+
+def paths_of(actions: Sequence[AddFile] | Sequence[RemoveFile]) -> pa.Array:
+    """Return the paths that the actions are about."""
+    if isinstance(actions, AddColumns | RemoveColumns):
+        return actions.batch["path"]
+    return pa.array([action.path for action in actions], pa.string())
+
+
+def adds_together(one: Sequence[AddFile], other: Sequence[AddFile]) -> Sequence[AddFile]:
+    """Return all of the actions, as columns where some are."""
+    if not one or not other:
+        return one or other
+    if not isinstance(one, AddColumns) and not isinstance(other, AddColumns):
+        return (*one, *other)
+    return AddColumns(pa.concat_batches([add_batch(one), add_batch(other)]))
+
+
+def write_entry(
+    first: Iterable[Action], removes: Sequence[RemoveFile], adds: Sequence[AddFile], cdcs: Sequence[CdcFile] = ()
+) -> Data:
+    """Return a log entry: what `first` says, then the files; call it in a thread where they are many."""
+    columns = any(isinstance(actions, AddColumns | RemoveColumns) for actions in (removes, adds))
+    if not columns and len(removes) + len(adds) + len(cdcs) <= _VALUES:
+        return write_actions((*first, *removes, *adds, *cdcs))
+    # Joining bytes would hold the interpreter for as long as it takes to copy all of them.
+    sink = pa.BufferOutputStream()
+    for piece in chain(_pieces(first), _lines(removes), _lines(adds), _pieces(cdcs)):
+        sink.write(piece)
+        give_way()
+    return memoryview(sink.getvalue()).cast("B")
+
+
+def _lines(actions: Sequence[AddFile] | Sequence[RemoveFile]) -> Iterator[Any]:
+    if not isinstance(actions, AddColumns | RemoveColumns):
+        yield from _pieces(actions)
+        return
+    lines_of = _add_lines if isinstance(actions, AddColumns) else _remove_lines
+    for at in range(0, len(actions), _LINES):
+        lines = lines_of(actions.batch.slice(at, _LINES))
+        _, offsets, data = lines.buffers()
+        ends = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
+        yield data.slice(int(ends[0]), int(ends[-1] - ends[0]))
+
+
+def _pieces(actions: Iterable[Action]) -> Iterator[bytes]:
+    held = iter(actions)
+    while piece := list(islice(held, _VALUES)):
+        yield write_actions(piece)
+
+
+def _add_lines(batch: pa.RecordBatch) -> pa.Array:
+    return _joined(
+        '{"add":{"path":',
+        _quoted(batch["log_path"]),
+        ',"partitionValues":',
+        _objects(batch["partition_values"]),
+        ',"size":',
+        batch["size"].cast(pa.string()),
+        ',"modificationTime":',
+        batch["modification_time"].cast(pa.string()),
+        ',"dataChange":',
+        batch["data_change"].cast(pa.string()),
+        _member("stats", _quoted(batch["stats"])),
+        _tags(batch["tags"]),
+        _member("deletionVector", batch["deletion_vector"]),
+        "}}\n",
+    )
+
+
+def _remove_lines(batch: pa.RecordBatch) -> pa.Array:
+    values, size = _objects(batch["partition_values"]), batch["size"].cast(pa.string())
+    # Null where one of the two is.
+    known = _joined(',"extendedFileMetadata":true,"partitionValues":', values, ',"size":', size, _tags(batch["tags"]))
+    return _joined(
+        '{"remove":{"path":',
+        _quoted(batch["log_path"]),
+        ',"dataChange":',
+        batch["data_change"].cast(pa.string()),
+        _member("deletionTimestamp", batch["deletion_timestamp"].cast(pa.string())),
+        pc.fill_null(known, ""),
+        _member("deletionVector", batch["deletion_vector"]),
+        "}}\n",
+    )
+
+
+def _joined(*parts: Any) -> Any:
+    return pc.binary_join_element_wise(*parts, "")
+
+
+def _member(name: str, values: Any) -> Any:
+    return pc.fill_null(_joined(f',"{name}":', values), "")
+
+
+def _tags(maps: Any) -> Any:
+    held = _objects(maps)
+    return _member("tags", pc.if_else(pc.equal(held, "{}"), pa.scalar(None, pa.string()), held))
+
+
+def _quoted(values: Any) -> Any:
+    """Return the texts as JSON has them; null stays null."""
+    if pc.any(pc.match_substring_regex(values, r"[\x00-\x1f]")).as_py():
+        found = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values.to_pylist()]
+        return pa.array(found, pa.string())
+    escaped = pc.replace_substring(pc.replace_substring(values, "\\", "\\\\"), '"', '\\"')
+    return _joined('"', escaped, '"')
+
+
+def _objects(maps: pa.MapArray) -> Any:
+    """Return the maps as JSON objects; null stays null."""
+    pairs = maps.cast(pa.list_(pa.struct([maps.type.key_field, maps.type.item_field])))
+    keys, items = pairs.flatten().flatten()
+    members = _joined(_quoted(keys), ":", pc.fill_null(_quoted(items), "null"))
+    counts = pc.fill_null(pc.list_value_length(pairs), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    inside = pc.binary_join(pa.ListArray.from_arrays(offsets, members), ",")
+    return pc.if_else(maps.is_valid(), _joined("{", inside, "}"), pa.scalar(None, pa.string()))
