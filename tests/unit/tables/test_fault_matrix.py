@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
 
 FULL = bool(os.environ.get("BUFFETSTORE_FULL"))
+FEED = {"delta.enableChangeDataFeed": "true"}
+# What a feed tells in its own way.
+FED = ("append, keyed", "overwrite where", "delete", "upsert", "upsert in pieces", "compact", "restore")
+FED_LONG = FED if FULL else ("overwrite where", "upsert in pieces")  # where each case takes many runs
 ANSWERS_LOST = ("append, keyed", "appends, grouped", "overwrite where")  # what commits in different ways
 FILE_SYSTEM = ("append, keyed", "upsert", "checkpoint")
 SCHEMA = pa.schema([("k", pa.int64()), ("v", pa.string())])
@@ -52,9 +56,9 @@ def rows(*keys: int, v: str = "a") -> pa.Table:
     return pa.table({"k": list(keys), "v": [v] * len(keys)}, schema=SCHEMA)
 
 
-async def base_table(store: ObjectStore) -> None:
-    """Make versions 0, 1 and 2."""
-    async with DeltaTable.create(store, "t", SCHEMA) as table:
+async def base_table(store: ObjectStore, *, fed: bool = False) -> None:
+    """Make versions 0, 1 and 2, of a table with a change feed if `fed`."""
+    async with DeltaTable.create(store, "t", SCHEMA, configuration=FEED if fed else None) as table:
         await table.append(rows(1, 2, 3))
         await table.append(rows(4, 5))
 
@@ -102,6 +106,11 @@ CASES = {
     "upsert": Case(
         lambda t: t.upsert(rows(3, 6, v="b"), key=["k"], idempotency_key="once"), BASE | {3: "b", 6: "b"}, keyed=True
     ),
+    "upsert in pieces": Case(
+        lambda t: t.upsert(rows(3, 5, 6, v="b"), key=["k"], idempotency_key="once", bytes_in_flight=1),
+        BASE | {3: "b", 5: "b", 6: "b"},
+        keyed=True,
+    ),
     "compact": Case(lambda t: t.compact(), BASE),
     "restore": Case(lambda t: t.restore(version=1), HISTORY[1]),
     "checkpoint": Case(lambda t: t.checkpoint(), BASE, commits=False),
@@ -127,9 +136,9 @@ class OnTheLoop:
 
 
 @pytest.fixture
-async def base() -> MemoryStore:
+async def base(fed: bool) -> MemoryStore:
     store = MemoryStore()
-    await base_table(store)
+    await base_table(store, fed=fed)
     return store
 
 
@@ -161,6 +170,20 @@ async def held(store: ObjectStore, version: int | None = None) -> tuple[int, dic
     return table.version, dict(found)
 
 
+async def check_told(store: ObjectStore, found: dict[int, str]) -> None:
+    """Check that the change feed, where there is one, tells what became of the base table once."""
+    async with DeltaTable.open(store, "t") as table:
+        if not table.metadata.configuration:
+            return
+        changes = [change async for change in table.changes(2)]
+    told = [(row["_change_type"], (row["k"], row["v"])) for change in changes for row in change.rows.to_pylist()]
+    came = Counter(row for kind, row in told if kind in {"insert", "update_postimage"})
+    went = Counter(row for kind, row in told if kind in {"delete", "update_preimage"})
+    assert came == Counter(found.items() - BASE.items()), "told other rows than were written"
+    assert went == Counter(BASE.items() - found.items()), "told other rows than went"
+    assert [kind for kind, _ in told].count("update_preimage") == [kind for kind, _ in told].count("update_postimage")
+
+
 async def orphans(store: ObjectStore) -> set[str]:
     """Return the data files that no entry of the log refers to."""
     referred = set()
@@ -168,8 +191,8 @@ async def orphans(store: ObjectStore) -> set[str]:
         if meta.key.endswith(".json"):
             async with await store.get(meta.key) as result:
                 for line in bytes(await result.read()).splitlines():
-                    if "add" in (action := json.loads(line)):
-                        referred.add("t/" + action["add"]["path"])
+                    action = json.loads(line)
+                    referred |= {"t/" + action[kind]["path"] for kind in ("add", "cdc") if kind in action}
     return (
         {meta.key for meta in await list_all(store, "t/") if meta.key.endswith(".parquet")}
         - referred
@@ -180,6 +203,7 @@ async def orphans(store: ObjectStore) -> set[str]:
 async def verdict(store: ObjectStore, case: Case, told: str, *, files_may_stay: bool = False) -> str:
     """Check the table against what the caller was told; return what became of the operation."""
     version, found = await held(store)
+    await check_told(store, found)
     landed = {key for key in case.parts if key in found}
     if found == case.after and (version > 2 or not case.commits):
         outcome = "landed" if case.commits else "whole"
@@ -211,6 +235,7 @@ async def sent_again(store: ObjectStore, case: Case, outcome: str) -> None:
         assert table.version - before == (outcome == "nothing") or (case.parts and table.version <= 2 + len(case.parts))
         found = [(row["k"], row["v"]) for row in (await table.to_arrow()).to_pylist()]
         assert sorted(found) == sorted(case.after.items())
+    await check_told(store, case.after)
 
 
 @dataclass
@@ -249,22 +274,30 @@ async def told_of(case: Case, table: DeltaTable) -> str:
     return "done"
 
 
+def named(operation: str, *, fed: bool) -> str:
+    return f"{operation}, fed" if fed else operation
+
+
 def shown(outcomes: Iterable[str]) -> str:
     return ", ".join(f"{count} {outcome}" for outcome, count in sorted(Counter(outcomes).items()))
 
 
 @pytest.mark.usefixtures("on_the_loop")
 @pytest.mark.parametrize(
-    ("layered", "fault"),
+    ("layered", "fault", "fed", "operation"),
     [
-        pytest.param(layered, fault, id=f"{'layers' if layered else 'bare'}-{fault}")
+        pytest.param(
+            layered, fault, fed, operation, id=f"{'layers' if layered else 'bare'}-{fault}-{named(operation, fed=fed)}"
+        )
+        for fed in (False, True)
         for layered in (True, False)
         for fault in FAULTS
+        for operation in CASES
         if FULL or fault not in ({"reset before"} if layered else {"503 before", "delay"})
+        if FULL or not fed or (operation in FED and layered == (fault == "answers lost"))
     ],
 )
-@pytest.mark.parametrize("operation", CASES)
-async def test_every_call_fails_once(base, operation, fault, layered, record_property) -> None:
+async def test_every_call_fails_once(base, operation, fault, layered, fed, record_property) -> None:
     """`layers`: under the default ones, which retry. `bare`: the table alone has to tell what happened."""
     case, outcomes, step = CASES[operation], [], 0
     while True:
@@ -294,7 +327,7 @@ async def test_every_call_fails_once(base, operation, fault, layered, record_pro
         step += 1
     assert outcomes
     suite = "Tables under the default layers" if layered else "Tables over a bare store"
-    record_property(PROPERTY, (suite, operation, fault, shown(outcomes)))
+    record_property(PROPERTY, (suite, named(operation, fed=fed), fault, shown(outcomes)))
 
 
 class StrollingStore(FaultyStore):
@@ -318,13 +351,15 @@ class StrollingStore(FaultyStore):
 
 @pytest.mark.usefixtures("on_the_loop")
 @pytest.mark.parametrize(
-    ("operation", "how"),
+    ("operation", "how", "fed"),
     [
-        *((operation, "cancel again and again") for operation in CASES),
-        *((operation, "cancel, answer lost") for operation in (CASES if FULL else ANSWERS_LOST)),
+        *((operation, "cancel again and again", False) for operation in CASES),
+        *((operation, "cancel, answer lost", False) for operation in (CASES if FULL else ANSWERS_LOST)),
+        *((operation, "cancel again and again", True) for operation in FED_LONG),
+        *((operation, "cancel, answer lost", True) for operation in (CASES if FULL else ("overwrite where",))),
     ],
 )
-async def test_cancelled_at_every_await(base, operation, how, record_property) -> None:
+async def test_cancelled_at_every_await(base, operation, how, fed, record_property) -> None:
     """The caller is cancelled after one step of the loop, after two, after three, ..."""
     case, outcomes, steps = CASES[operation], [], 0
     while True:
@@ -360,7 +395,7 @@ async def test_cancelled_at_every_await(base, operation, how, record_property) -
             break
         steps += 1
     assert steps > 5
-    record_property(PROPERTY, ("Tables, cancelled at every await", operation, how, shown(outcomes)))
+    record_property(PROPERTY, ("Tables, cancelled at every await", named(operation, fed=fed), how, shown(outcomes)))
 
 
 class LosingStore(FaultyStore):
@@ -432,19 +467,21 @@ def in_own_process(work: Callable[[], int]) -> int:
 def victims(folder: Path) -> None:
     """Print a line for each death: the operation, where it died, the folder that is left, and whether it lived."""
     threads._cpu_pool = threads._disk_pool = OnTheLoop  # a process with threads cannot be forked
-    base, number = folder / "base", count()
-    base.mkdir()
-    asyncio.run(base_table(LocalStore(base)))
-    asyncio.run(live(Path(shutil.copytree(base, folder / "loaded")), "upsert", "before each call", 10**9))
-    for operation in CASES:
+    bases, number = {fed: folder / f"base {fed}" for fed in (False, True)}, count()
+    for fed, base in bases.items():
+        base.mkdir()
+        asyncio.run(base_table(LocalStore(base), fed=fed))
+        asyncio.run(live(Path(shutil.copytree(base, folder / f"loaded {fed}")), "upsert", "before each call", 10**9))
+    for operation, fed in [*((each, False) for each in CASES), *((each, True) for each in FED_LONG)]:
+        base = bases[fed]
         for how, strike in DEATHS.items():
-            if strike is None and not (FULL or operation in FILE_SYSTEM):
+            if strike is None and not (FULL or (operation in FILE_SYSTEM and not fed)):
                 continue
             for step in range(1000):
                 left = Path(shutil.copytree(base, folder / str(next(number))))
                 status = in_own_process(lambda: asyncio.run(live(left, operation, how, step)))  # noqa: B023
                 assert status in {0, 1, -signal.SIGKILL}, status
-                print(json.dumps([operation, how, str(left), status >= 0]), flush=True)
+                print(json.dumps([operation, fed, how, str(left), status >= 0]), flush=True)
                 if status == 0:
                     break
 
@@ -456,7 +493,7 @@ async def test_killed_at_every_step(tmp_path, record_property) -> None:
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment)
     outcomes: dict[tuple[str, str], list[str]] = {}
     async for line in process.stdout:
-        operation, how, left, lived = json.loads(line)
+        operation, fed, how, left, lived = json.loads(line)
         case, store = CASES[operation], LocalStore(left)
         told = "done" if lived else "killed"
         outcome = await verdict(store, case, told, files_may_stay=not lived)
@@ -464,14 +501,16 @@ async def test_killed_at_every_step(tmp_path, record_property) -> None:
         assert strays == []
         if case.keyed:
             await sent_again(store, case, outcome)
-        outcomes.setdefault((operation, how), []).append(f"{told}: {outcome}")
+        outcomes.setdefault((named(operation, fed=fed), how), []).append(f"{told}: {outcome}")
     assert await process.wait() == 0
     for (operation, how), found in outcomes.items():
         assert len(found) > 2
         record_property(PROPERTY, ("Tables, killed", operation, how, shown(found)))
 
 
-KNOWN = re.compile(r"t/(part-[0-9a-f-]{36}\.parquet|_delta_log/(\d{20}\.(json|checkpoint\.parquet)|_last_checkpoint))")
+KNOWN = re.compile(
+    r"t/((part|_change_data/cdc)-[0-9a-f-]{36}\.parquet|_delta_log/(\d{20}\.(json|checkpoint\.parquet)|_last_checkpoint))"
+)
 
 if __name__ == "__main__":
     victims(Path(sys.argv[1]))
