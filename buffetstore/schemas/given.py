@@ -56,8 +56,10 @@ class Reading:
             for name, value in said.items()
             if value != getattr(plain, name)
         }
-        found = {"mapping": mapping, "extra": self.extra, "available_at": self.available_at, "level": self.level}
-        return to_json({name: value for name, value in found.items() if value})
+        others = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "mapping"}
+        plain_others = {field.name: field.default for field in fields(self)}
+        said = {name: value for name, value in others.items() if value != plain_others[name]}
+        return to_json(({"mapping": mapping} if mapping else {}) | said)
 
     @classmethod
     def from_json(cls, text: str) -> Reading:

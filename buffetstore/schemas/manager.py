@@ -24,6 +24,7 @@ from buffetstore.schemas.findings import Findings
 from buffetstore.schemas.given import Given, Reading
 from buffetstore.schemas.intake import TypedRows, take_in
 from buffetstore.schemas.mapping import Mapping
+from buffetstore.schemas.quarantined import quarantine_contract, quarantined_type
 from buffetstore.schemas.record import Record, contract_of
 from buffetstore.schemas.registry import BUILT_IN, Registry
 from buffetstore.schemas.result import RowwiseRule, ValidationLevel, ValidationResult
@@ -52,6 +53,7 @@ class SchemaManager:
 
     def __init__(self, types: Iterable[type[Record]] = ()) -> None:
         self._registry = Registry([*BUILT_IN, *types])
+        self._quarantines: dict[str, tuple[Contract, Contract]] = {}
 
     def register(self, model: type[Record]) -> Contract:
         """Add a record class and return its contract.
@@ -66,12 +68,14 @@ class SchemaManager:
     def contract(self, data_type: str, version: str | None = None) -> Contract:
         """Return a contract, by default the newest; 'v1.2.0' is '1.2.0'.
 
+        Each data type has a quarantine, ``<data_type>_quarantine``, whose contract follows from its own.
+
         Raises
         ------
         UnknownDataTypeError, UnknownSchemaVersionError
             The message lists what is known, and what is nearest.
         """
-        return self._registry.get(data_type, version)
+        return self._quarantine(data_type) or self._registry.get(data_type, version)
 
     def data_types(self) -> list[str]:
         """Return the names of all data types, sorted."""
@@ -79,7 +83,8 @@ class SchemaManager:
 
     def versions(self, data_type: str) -> list[str]:
         """Return the versions of a data type, oldest first."""
-        return self._registry.versions(data_type)
+        quarantine = self._quarantine(data_type)
+        return self._registry.versions(data_type) if quarantine is None else [quarantine.version]
 
     def diff(self, data_type: str, old_version: str, new_version: str | None = None) -> list[Change]:
         """Return what differs between two versions (the newer one by default the newest), in words and in effect.
@@ -215,15 +220,20 @@ class SchemaManager:
         if isinstance(data, pa.RecordBatchReader):  # which can be read once only
             data = data.read_all()
         reading = Reading(_mapping(mapping, tz, constants), extra, available_at, wanted.value)
-        typed = take_in(
-            data,
-            contract,
-            mapping=reading.mapping,
-            extra=extra,
-            available_at=available_at,
-            now=now or datetime.now(UTC),
-        )
+        began = now or datetime.now(UTC)
+        typed = take_in(data, contract, mapping=reading.mapping, extra=extra, available_at=available_at, now=began)
         return judge(contract, typed, wanted, Given(data, reading))
+
+    def _quarantine(self, data_type: str) -> Contract | None:
+        """Return the contract of a data type's refused rows; None where the name is of something else."""
+        base = quarantined_type(data_type)
+        if base is None or data_type in self._registry.data_types():
+            return None
+        contract = self._registry.get(base)
+        known = self._quarantines.get(data_type)
+        if known is None or known[0] is not contract:
+            known = self._quarantines[data_type] = (contract, quarantine_contract(contract))
+        return known[1]
 
     def _stated_version(self, data: Any, data_type: str) -> str | None:
         """Return the schema version that the first row states, in itself or by its class."""
