@@ -17,7 +17,7 @@ from buffetstore.query.cache_manager import CacheManager, Reading
 from buffetstore.query.ordering import last_of_each, sort_rows
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import availability
-from buffetstore.tables import prune, read_tables
+from buffetstore.tables import read_tables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -169,13 +169,14 @@ def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:
     every = snapshot.files
     if bound.is_empty:
         return _Progress(every.slice(0, 0), every)
-    files = prune(every, only_columns(bound.below, bound.stored))
+    event_time = bound.contract.event_time
+    files = snapshot.prune(only_columns(bound.below, bound.stored), None if bound.merge else (event_time,))
     if bound.merge:
         # Concatenated in this order, a stable sort by load time leaves revisions in the order that decides.
         age = pc.fill_null(files["commit_version"], -1)
         keys = pa.table({"age": age, "modified": files["modification_time"], "path": files["path"]})
     else:
-        name = f"min.{bound.contract.event_time}"
+        name = f"min.{event_time}"
         keys = pa.table({"time": files[name], "path": files["path"]}) if name in files.column_names else None
         keys = pa.table({"path": files["path"]}) if keys is None else keys
     order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in keys.column_names])

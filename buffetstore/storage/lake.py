@@ -224,7 +224,7 @@ class LakeStorage(TableUpkeep):
         contract = self.schemas.contract(data_type)
         table = await self.table(data_type)
         snapshot = await table.refresh()
-        files = snapshot.files
+        files = await in_thread(snapshot.with_statistics, [contract.event_time])
         low, high = (f"{bound}.{contract.event_time}" for bound in ("min", "max"))
         url = f"{self._store.url.rstrip('/')}/{table.path}"
         return DataTypeDescription(

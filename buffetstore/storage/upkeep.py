@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    import pyarrow as pa
-
     from buffetstore.schemas import SchemaManager
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.history import CommitRecord
@@ -34,6 +32,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.operations.vacuum import VacuumResult
     from buffetstore.tables.operations.verify import VerifyReport
     from buffetstore.tables.results import RestoreResult
+    from buffetstore.tables.snapshot import Snapshot
 
 
 class TableUpkeep(VersionedStorage):
@@ -46,7 +45,7 @@ class TableUpkeep(VersionedStorage):
         contract = self.schemas.contract(data_type)
         table = await self.table(data_type)
         snapshot = await table.refresh()
-        return await in_thread(_files, snapshot.files, table.path, prefix, contract.event_time)
+        return await in_thread(_files, snapshot, table.path, prefix, contract.event_time)
 
     async def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
         with observed(self._hook, "storage.history", data_type) as counts:
@@ -191,7 +190,8 @@ class TableUpkeep(VersionedStorage):
                     return
 
 
-def _files(files: pa.Table, path: str, prefix: str, event_time: str) -> list[DataFile]:
+def _files(snapshot: Snapshot, path: str, prefix: str, event_time: str) -> list[DataFile]:
+    files = snapshot.with_statistics([event_time])
     if prefix:
         files = files.filter(pc.starts_with(files["path"], prefix))
     files = files.take(pc.sort_indices(files["path"]))

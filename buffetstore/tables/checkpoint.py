@@ -17,12 +17,15 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, Metadata, Protocol, Txn, decode_path
+from buffetstore.tables.arrays import present
+from buffetstore.tables.checkpoint_statistics import PARSED_MARK, ParquetBlock
 from buffetstore.tables.features import check_readable
-from buffetstore.tables.file_statistics import typed_statistics
-from buffetstore.tables.file_table import PIECE_ROWS, files_schema, from_actions, from_columns
+from buffetstore.tables.file_pieces import Piece, as_table, pieces_of
+from buffetstore.tables.file_table import FIXED, PIECE_ROWS, file_batch
 from buffetstore.tables.log import join
-from buffetstore.tables.log_columns import STRINGS, decoded
+from buffetstore.tables.log_columns import ADDS, STRINGS, add_columns, decoded
 from buffetstore.tables.schema import schema_of
+from buffetstore.tables.stored_statistics import StoredStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +33,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.segment import Checkpoint
 
-PARSED_MARK = "buffetstore.parsed"  # in the footer: every file's statistics have been parsed
-_OPTIONAL = frozenset(f"add.{name}" for name in ("partitionValues", "stats", "stats_parsed", "tags", "deletionVector"))
+_OPTIONAL = frozenset(f"add.{name}" for name in ("partitionValues", "tags", "deletionVector"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,12 @@ class State:
     metadata: Metadata
     schema: pa.Schema
     txns: Mapping[str, Txn]
-    files: pa.Table
+    pieces: tuple[Piece, ...]
+
+    @property
+    def files(self) -> pa.Table:
+        """The data files, without their statistics."""
+        return as_table(self.pieces, FIXED)
 
 
 async def read_checkpoint(store: ObjectStore, path: str, checkpoint: Checkpoint) -> State:
@@ -88,7 +95,7 @@ class _Part(Protocol_):
     def values(self, name: str) -> list[dict[str, Any]]:
         """Return the bodies of the actions of this name."""
 
-    def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
+    def pieces(self) -> Iterator[Piece]:
         """Yield the data files, some at a time."""
 
 
@@ -99,6 +106,7 @@ class ParquetPart:
         self._file = pq.ParquetFile(pa.BufferReader(data))
         self._exact = PARSED_MARK.encode() in (self._file.metadata.metadata or {})
         self._held = _held(self._file.metadata)
+        self._groups = self._held.get("add.path", [])
 
     def values(self, name: str) -> list[dict[str, Any]]:
         """Return the bodies of the actions of this name."""
@@ -109,17 +117,18 @@ class ParquetPart:
         found: list[dict[str, Any]] = self._file.read_row_groups(groups, leaves)[name].drop_null().to_pylist()
         return found
 
-    def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
-        """Yield the data files, some at a time."""
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the data files, some at a time; their statistics stay where they are until they are asked for."""
         fields = {leaf: ".".join(leaf.split(".")[:2]) for leaf in self._held}
         used = {fields[leaf] for leaf, groups in self._held.items() if groups}
-        if self._exact:
-            used.discard("add.stats")  # the parsed ones are all there, and need less time and memory
         wanted = {"add.path", "add.size", "add.modificationTime", *(used & _OPTIONAL)}
         leaves = [leaf for leaf, field in fields.items() if field in wanted]
-        groups = self._held.get("add.path", [])
-        for batch in self._file.iter_batches(PIECE_ROWS, groups, leaves) if groups else ():
-            yield _files(batch["add"].drop_null(), schema, partition_columns, exact=self._exact)
+        block = ParquetBlock(self._file, self._groups, exact=self._exact)
+        at = 0
+        for batch in self._file.iter_batches(PIECE_ROWS, self._groups, leaves) if self._groups else ():
+            files = _files(present(batch["add"]))
+            yield Piece(files, StoredStatistics([(block, range(at, at + len(files)))]))
+            at += len(files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +140,9 @@ class _Lines:
     def values(self, name: str) -> list[dict[str, Any]]:
         return [action[name] for action in self.actions if action.get(name) is not None]
 
-    def files(self, schema: pa.Schema, partition_columns: Sequence[str]) -> Iterator[pa.Table]:
-        adds = [AddFile.from_json(body) for body in self.values("add")]
-        yield from_actions(adds, [None] * len(adds), schema, partition_columns)
+    def pieces(self) -> Iterator[Piece]:
+        adds = add_columns([AddFile.from_json(body) for body in self.values("add")])
+        yield from pieces_of([adds], [pa.nulls(len(adds), pa.int64())])
 
 
 def _state(parts: Sequence[_Part], sidecars: Sequence[bytes], path: str, where: str) -> State:
@@ -147,13 +156,12 @@ def _state(parts: Sequence[_Part], sidecars: Sequence[bytes], path: str, where: 
     schema = schema_of(about)
     txns = [Txn.from_json(body) for part in parts for body in part.values("txn")]
     every = (*parts, *(_read(data, ".parquet") for data in sidecars))
-    files = [found for part in every for found in part.files(schema, about.partition_columns)]
     return State(
         known,
         about,
         schema,
         {txn.app_id: txn for txn in txns},
-        pa.concat_tables(files) if files else files_schema(schema).empty_table(),
+        tuple(piece for part in every for piece in part.pieces() if piece.batch.num_rows),
     )
 
 
@@ -181,7 +189,7 @@ def _last(parts: Sequence[_Part], name: str) -> dict[str, Any] | None:
     return found[-1] if found else None
 
 
-def _files(adds: pa.StructArray, schema: pa.Schema, partition_columns: Sequence[str], *, exact: bool) -> pa.Table:
+def _files(adds: pa.StructArray) -> pa.RecordBatch:
     names = [field.name for field in adds.type]
     columns = dict(zip(names, adds.flatten(), strict=True))
     count = len(adds)
@@ -193,16 +201,10 @@ def _files(adds: pa.StructArray, schema: pa.Schema, partition_columns: Sequence[
         "modification_time": columns["modificationTime"],
         "partition_values": _strings(columns.get("partitionValues"), count),
         "tags": _strings(columns.get("tags"), count),
-        "stats": columns["stats"].cast(pa.string()) if "stats" in columns else pa.nulls(count, pa.string()),
-        "commit_version": pa.nulls(count, pa.int64()),
+        "data_change": pa.repeat(pa.scalar(False), count),  # it is state, not news
         "deletion_vector": _as_json(columns.get("deletionVector"), count),
     }
-    parsed = columns.get("stats_parsed")
-    # Parsed statistics need no JSON; a writer may leave the text out where it has them.
-    if parsed is not None and parsed.null_count <= raw["stats"].null_count:
-        statistics = typed_statistics(parsed, schema, exact=exact)
-        return from_columns(raw, schema, partition_columns, statistics=statistics)
-    return from_columns(raw, schema, partition_columns)
+    return file_batch(pa.record_batch([raw[name] for name in ADDS.names], schema=ADDS), pa.nulls(count, pa.int64()))
 
 
 def _as_json(column: Any, count: int) -> Any:

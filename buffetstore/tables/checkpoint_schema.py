@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.tables.arrays import whole
 from buffetstore.tables.file_statistics import parse_statistics, statistics_struct
-from buffetstore.tables.log_columns import STRINGS, has_pairs, whole
+from buffetstore.tables.log_columns import STRINGS, has_pairs
 
 if TYPE_CHECKING:
     from buffetstore.tables.actions import Metadata
+    from buffetstore.tables.log_columns import AddColumns
 
 TXN = pa.struct([("appId", pa.string()), ("version", pa.int64()), ("lastUpdated", pa.int64())])
 PROTOCOL = pa.struct(
@@ -56,16 +58,17 @@ ADD = [
 ]
 
 
-def add_bodies(adds: pa.Table) -> pa.StructArray:
-    """Return `add` actions of the log, which are `log_columns.ADDS`, as a checkpoint has them."""
+def add_bodies(adds: AddColumns) -> pa.StructArray:
+    """Return `add` actions of the log as a checkpoint has them."""
+    batch = adds.batch
     columns = [
-        whole(adds["log_path"]),
-        _filled(whole(adds["partition_values"])),
-        whole(adds["size"]),
-        whole(adds["modification_time"]),
-        pa.repeat(pa.scalar(False), adds.num_rows),  # it is state, not news
-        _unless_empty(whole(adds["tags"])),
-        whole(adds["stats"]),
+        batch["log_path"],
+        _filled(batch["partition_values"]),
+        batch["size"],
+        batch["modification_time"],
+        pa.repeat(pa.scalar(False), len(adds)),  # it is state, not news
+        _unless_empty(batch["tags"]),
+        adds.statistics.texts(),
     ]
     return pa.StructArray.from_arrays(columns, fields=list(pa.struct(ADD)))
 
@@ -116,12 +119,7 @@ def parsed_statistics(texts: pa.Array, schema: pa.Schema) -> pa.StructArray:
     for field in kind:
         if field.name in sides:
             values = [sides[field.name][each.name] for each in field.type]
-            children.append(pa.StructArray.from_arrays([_whole(value) for value in values], fields=list(field.type)))
+            children.append(pa.StructArray.from_arrays([whole(value) for value in values], fields=list(field.type)))
         else:
-            children.append(_whole(known.rows))
+            children.append(whole(known.rows))
     return pa.StructArray.from_arrays(children, fields=list(kind), mask=texts.is_null())
-
-
-def _whole(column: Any) -> pa.Array:
-    found = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return pa.concat_arrays(found.chunks) if isinstance(found, pa.ChunkedArray) else found

@@ -19,7 +19,7 @@ from buffetstore.objects.base import CREATE, OVERWRITE, Attributes, Update
 from buffetstore.objects.helpers import read_object
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import Metadata, Protocol, Txn
-from buffetstore.tables.checkpoint import PARSED_MARK, ParquetPart, fetched
+from buffetstore.tables.checkpoint import ParquetPart, fetched
 from buffetstore.tables.checkpoint_schema import (
     ADD,
     METADATA,
@@ -31,11 +31,12 @@ from buffetstore.tables.checkpoint_schema import (
     parsed_statistics,
     remove_bodies,
 )
+from buffetstore.tables.checkpoint_statistics import PARSED_MARK
 from buffetstore.tables.file_statistics import statistics_struct
 from buffetstore.tables.idempotency import expired
 from buffetstore.tables.latest import latest_actions
 from buffetstore.tables.log import join, read_entries
-from buffetstore.tables.log_columns import STRINGS, AddColumns, add_batch, decoded, has_pairs
+from buffetstore.tables.log_columns import STRINGS, AddColumns, add_columns, decoded, has_pairs
 from buffetstore.tables.properties import Properties
 from buffetstore.tables.revision_order import keeps_revisions, version_tag
 from buffetstore.tables.schema import schema_of, stored_schema
@@ -128,7 +129,7 @@ class _Plan:
     protocol: Protocol
     metadata: Metadata
     txns: Sequence[Txn]
-    adds: pa.Table
+    adds: Sequence[AddColumns]
     removes: pa.Table
     parts: Sequence[bytes]
     changed: pa.Array
@@ -157,9 +158,10 @@ class _Plan:
                 is_parsed = PARSED_MARK.encode() in (file.metadata.metadata or {})
                 for batch in file.iter_batches(_PIECE, columns=_leaves(file, ("add", "remove"))):
                     yield from self._kept(pa.table(batch), is_parsed=is_parsed)
-        for at in range(0, len(self.adds), _PIECE):
-            found = self._adds(add_bodies(self.adds.slice(at, _PIECE)))
-            yield self._table("add", found), len(found)
+        for columns in self.adds:
+            for at in range(0, len(columns), _PIECE):
+                found = self._adds(add_bodies(columns.part(at, min(at + _PIECE, len(columns)))))
+                yield self._table("add", found), len(found)
         for at in range(0, len(self.removes), _PIECE):
             yield self._table("remove", remove_bodies(self.removes.slice(at, _PIECE))), 0
 
@@ -218,13 +220,15 @@ def _planned(path: str, parts: Sequence[bytes], entries: Sequence[Entry], now: i
 def _versioned(entry: Entry) -> Entry:
     """Return the files with the version of their rows, which a checkpoint has no other place for."""
     known = version_tag(None if entry.compacted else entry.version)
-    batch = add_batch(entry.adds)
+    columns = add_columns(entry.adds)
+    batch = columns.batch
     if not batch.num_rows or has_pairs(batch["tags"]):
         return replace(entry, adds=tuple(replace(add, tags={**known, **add.tags}) for add in entry.adds))
     ((name, value),) = known.items()
     names, values = (pa.repeat(text, batch.num_rows) for text in (name, value))
     tags = pa.MapArray.from_arrays(pa.array(range(batch.num_rows + 1), pa.int32()), names, values, STRINGS)
-    return replace(entry, adds=AddColumns(batch.set_column(batch.schema.get_field_index("tags"), "tags", tags)))
+    tagged = batch.set_column(batch.schema.get_field_index("tags"), "tags", tags)
+    return replace(entry, adds=AddColumns(tagged, columns.statistics))
 
 
 def _head(parts: Sequence[bytes]) -> tuple[Protocol | None, Metadata | None, dict[str, Txn]]:

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 from buffetstore.tables.actions import Protocol
 from buffetstore.tables.constraints import same_checks
 from buffetstore.tables.file_actions import adds_together, paths_of, write_entry
-from buffetstore.tables.file_table import from_batches
+from buffetstore.tables.file_table import from_actions
 from buffetstore.tables.log import Entry
-from buffetstore.tables.log_columns import add_batch
+from buffetstore.tables.log_columns import AddColumns, add_columns
+from buffetstore.tables.properties import SCHEMA_VERSIONS
 from buffetstore.tables.pruning import prune
 from buffetstore.tables.schema import schema_of
 
@@ -145,10 +146,22 @@ def _still_fits(seen: Snapshot, metadata: Metadata) -> bool:
     """Return whether rows made for the schema that was seen belong in the table as it is now."""
     if metadata.partition_columns != seen.partition_columns or not same_checks(metadata, seen.metadata):
         return False
+    # What the gate of governed tables let in then must be let in still; more may be.
+    if not _schema_versions(seen.metadata) <= _schema_versions(metadata):
+        return False
     now = schema_of(metadata)
-    same = all(field.name in now.names and now.field(field.name).equals(field) for field in seen.schema)
+    same = all(field.name in now.names and _holds(now.field(field.name), field) for field in seen.schema)
     known = set(seen.schema.names)
     return same and all(field.nullable for field in now if field.name not in known)
+
+
+def _holds(now: pa.Field, then: pa.Field) -> bool:
+    """Return whether the column takes what it took then."""
+    return bool(now.type == then.type and (now.nullable or not then.nullable))
+
+
+def _schema_versions(metadata: Metadata) -> set[str]:
+    return set(filter(None, metadata.configuration.get(SCHEMA_VERSIONS, "").split(",")))
 
 
 def _first_common(removes: Sequence[RemoveFile], others: Sequence[RemoveFile]) -> str | None:
@@ -160,12 +173,15 @@ def _first_common(removes: Sequence[RemoveFile], others: Sequence[RemoveFile]) -
 
 
 def _overlapping(reads: Expression, seen: Snapshot, winner: Entry) -> str | None:
-    added = pa.Table.from_batches([add_batch(winner.adds)])
-    changing = added.filter(added["data_change"])
-    if not changing.num_rows:
+    added = add_columns(winner.adds)
+    changing = added.batch["data_change"].to_numpy(zero_copy_only=False)
+    if not changing.any():
         return None
-    versions = pa.repeat(pa.scalar(winner.version, pa.int64()), changing.num_rows)
-    changing = changing.append_column("commit_version", versions)
-    files = from_batches(changing, seen.schema, seen.partition_columns)
+    files = from_actions(
+        AddColumns(added.batch.filter(pa.array(changing)), added.statistics.filter(changing)),
+        [winner.version] * int(changing.sum()),
+        seen.schema,
+        seen.partition_columns,
+    )
     found = prune(files, reads)
     return found["path"][0].as_py() if found.num_rows else None

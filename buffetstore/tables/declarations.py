@@ -13,7 +13,6 @@ from buffetstore.tables.constraints import PREFIX, check_rows, compiled_check, v
 from buffetstore.tables.declaring import declaration
 from buffetstore.tables.features import protocol_for
 from buffetstore.tables.properties import changed_configuration
-from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import read_tables
 from buffetstore.tables.schema_changes import SchemaChangeMethods
 
@@ -119,7 +118,7 @@ class DeclarationMethods(SchemaChangeMethods):
     async def _hold_stored(self, snapshot: Snapshot, checks: list[Check]) -> None:
         """Hold the stored rows to the checks, of those files that may break one."""
         broken = Or(tuple(violation(check.holds) for check in checks if check.holds is not None))
-        files = await in_thread(prune, snapshot.files, broken)
+        files = await in_thread(snapshot.prune, broken)
         read = read_tables(self.store, snapshot, files, formatter=self._formatter)
         async with aclosing(read) as tables:
             async for table in tables:

@@ -19,8 +19,9 @@ from buffetstore.formats.statistics import render_statistics
 from buffetstore.resilience.threads import give_way
 from buffetstore.tables.actions import write_actions
 from buffetstore.tables.file_table import rows
-from buffetstore.tables.log_columns import ADDS, REMOVES, STRINGS, AddColumns, RemoveColumns, add_batch
+from buffetstore.tables.log_columns import ADDS, REMOVES, STRINGS, AddColumns, RemoveColumns, add_columns
 from buffetstore.tables.revision_order import kept_tags
+from buffetstore.tables.stored_statistics import StoredStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -72,22 +73,19 @@ def restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> Add
     bounded:
         The columns whose bounds are told; these are as wide as reading them made them.
     """
-    pieces = [_restored(files.slice(at, _VALUES), metadata, bounded) for at in range(0, files.num_rows, _VALUES)]
-    return (
-        AddColumns(pa.Table.from_batches(pieces, ADDS).combine_chunks().to_batches()[0])
-        if pieces
-        else AddColumns(pa.RecordBatch.from_pylist([], ADDS))
-    )
+    found = [_restored(files.slice(at, _VALUES), metadata, bounded) for at in range(0, max(files.num_rows, 1), _VALUES)]
+    stats = StoredStatistics.of_texts(pa.concat_arrays([texts for _, texts in found]))
+    return AddColumns(pa.concat_batches([batch for batch, _ in found]), stats)
 
 
-def _restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> pa.RecordBatch:
+def _restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> tuple[pa.RecordBatch, pa.Array]:
     sides = ("min", "max", "null_count")
     told = [name for name in bounded if f"min.{name}" in files.column_names]
-    bounds = files.select([f"{side}.{name}" for name in told for side in sides]).to_pylist()
+    bounds = files.select(["num_records", *(f"{side}.{name}" for name in told for side in sides)]).to_pylist()
     held = rows(files)
     stats: list[str | None] = []
     for file, known in zip(held, bounds, strict=True):
-        vector, count = file["deletion_vector"], file["num_records"]
+        vector, count = file["deletion_vector"], known["num_records"]
         if count is None:
             stats.append(None)
             continue
@@ -104,11 +102,11 @@ def _restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> pa
         "modification_time": files["modification_time"].cast(pa.int64()),
         "partition_values": _not_null(files["partition_values"]),
         "tags": pa.array([list(kept_tags(metadata, file).items()) for file in held], STRINGS),
-        "stats": pa.array(stats, pa.string()),
         "data_change": pa.repeat(True, files.num_rows),
         "deletion_vector": files["deletion_vector"],
     }
-    return _batch(columns, ADDS)
+    give_way()
+    return _batch(columns, ADDS), pa.array(stats, pa.string())
 
 
 def _batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
@@ -133,7 +131,8 @@ def adds_together(one: Sequence[AddFile], other: Sequence[AddFile]) -> Sequence[
         return one or other
     if not isinstance(one, AddColumns) and not isinstance(other, AddColumns):
         return (*one, *other)
-    return AddColumns(pa.concat_batches([add_batch(one), add_batch(other)]))
+    first, then = add_columns(one), add_columns(other)
+    return AddColumns(pa.concat_batches([first.batch, then.batch]), first.statistics + then.statistics)
 
 
 def write_entry(
@@ -155,9 +154,10 @@ def _lines(actions: Sequence[AddFile] | Sequence[RemoveFile]) -> Iterator[Any]:
     if not isinstance(actions, AddColumns | RemoveColumns):
         yield from _pieces(actions)
         return
-    lines_of = _add_lines if isinstance(actions, AddColumns) else _remove_lines
+    stats = actions.statistics.texts() if isinstance(actions, AddColumns) else None
     for at in range(0, len(actions), _LINES):
-        lines = lines_of(actions.batch.slice(at, _LINES))
+        batch = actions.batch.slice(at, _LINES)
+        lines = _remove_lines(batch) if stats is None else _add_lines(batch, stats.slice(at, _LINES))
         _, offsets, data = lines.buffers()
         ends = np.frombuffer(offsets, np.int32)[lines.offset : lines.offset + len(lines) + 1]
         yield data.slice(int(ends[0]), int(ends[-1] - ends[0]))
@@ -169,7 +169,7 @@ def _pieces(actions: Iterable[Action]) -> Iterator[bytes]:
         yield write_actions(piece)
 
 
-def _add_lines(batch: pa.RecordBatch) -> pa.Array:
+def _add_lines(batch: pa.RecordBatch, stats: pa.Array) -> pa.Array:
     return _joined(
         '{"add":{"path":',
         _quoted(batch["log_path"]),
@@ -181,7 +181,7 @@ def _add_lines(batch: pa.RecordBatch) -> pa.Array:
         batch["modification_time"].cast(pa.string()),
         ',"dataChange":',
         batch["data_change"].cast(pa.string()),
-        _member("stats", _quoted(batch["stats"])),
+        _member("stats", _quoted(stats)),
         _tags(batch["tags"]),
         _member("deletionVector", batch["deletion_vector"]),
         "}}\n",

@@ -6,19 +6,25 @@ hold them are made anew. Small pieces are joined now and then, so that each file
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.tables.file_table import PIECE_ROWS
-from buffetstore.tables.log_columns import whole
+from buffetstore.tables.arrays import whole
+from buffetstore.tables.file_statistics import FileStatistics, span_of
+from buffetstore.tables.file_table import PIECE_ROWS, file_batch, statistics_columns, statistics_of
+from buffetstore.tables.schema import stored_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from buffetstore.expressions import Bounds
+    from buffetstore.tables.log_columns import AddColumns
+    from buffetstore.tables.stored_statistics import StoredStatistics
 
 _WINDOW = 32  # bytes of a path that its hash is of
 _MANY = 1024  # paths from which on it is cheaper to look through all files
@@ -26,13 +32,49 @@ _SUFFIX = 8  # bytes at its end that are left out: ".parquet"
 _MIXED = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
 
-class Piece:
-    """Some of the files; paths are looked for in all of them once, and by an index from then on."""
+_Key: TypeAlias = tuple[str, pa.DataType, bool]
 
-    def __init__(self, batch: pa.RecordBatch) -> None:
+
+def _key(field: pa.Field, partition_columns: Sequence[str]) -> _Key:
+    return stored_name(field), field.type, field.name in partition_columns
+
+
+class Piece:
+    """Some of the files, and their statistics.
+
+    Paths are looked for in all of them once, and by an index from then on.
+    """
+
+    def __init__(self, batch: pa.RecordBatch, statistics: StoredStatistics) -> None:
         self.batch = batch
+        self.statistics = statistics
+        self._rows: pa.Array | None = None
+        self._bounds: dict[_Key, Bounds] = {}
+        self._spans: dict[tuple[_Key, ...], pa.Table] = {}
         self._was_searched = False
         self._index: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
+
+    def known(self, fields: Sequence[pa.Field], partition_columns: Sequence[str]) -> FileStatistics:
+        """Return what is known of the files' rows, of these columns of the table; nested ones have no bounds."""
+        keys = {field: _key(field, partition_columns) for field in fields if not pa.types.is_nested(field.type)}
+        wanted = [field for field, key in keys.items() if key not in self._bounds]
+        if wanted or self._rows is None:
+            found = statistics_of(self.batch, self.statistics, wanted, partition_columns)
+            self._bounds |= {keys[field]: found.bounds[field.name] for field in wanted}
+            self._rows = found.rows
+        return FileStatistics(self._rows, {field.name: self._bounds[key] for field, key in keys.items()})
+
+    def span(self, fields: Sequence[pa.Field], partition_columns: Sequence[str]) -> pa.Table:
+        """Return the statistics of all files as those of one."""
+        key = tuple(_key(field, partition_columns) for field in fields)
+        if key not in self._spans:
+            self._spans[key] = pa.table(statistics_columns(span_of(self.known(fields, partition_columns))))
+        return self._spans[key]
+
+    def with_statistics(self, fields: Sequence[pa.Field], partition_columns: Sequence[str]) -> pa.RecordBatch:
+        """Return the files with their statistics as further columns."""
+        columns = dict(zip(self.batch.schema.names, self.batch.columns, strict=True))
+        return pa.RecordBatch.from_pydict(columns | statistics_columns(self.known(fields, partition_columns)))
 
     def rows_of(self, paths: pa.Array, hashes: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return which rows are files of these paths, whose `hashes` are given."""
@@ -56,7 +98,7 @@ class Piece:
         """Return the files but those in `rows`."""
         kept = np.ones(self.batch.num_rows, np.bool_)
         kept[rows] = False
-        return Piece(self.batch.filter(pa.array(kept)))
+        return Piece(self.batch.filter(pa.array(kept)), self.statistics.filter(kept))
 
 
 def hashes_of(paths: pa.Array) -> NDArray[np.uint64]:
@@ -89,15 +131,27 @@ def _short_hashes(text: NDArray[np.uint8], starts: NDArray[np.int64], ends: NDAr
     return found
 
 
-def pieces_of(files: pa.Table) -> tuple[Piece, ...]:
-    """Return the files in pieces as they are in memory."""
-    return tuple(Piece(batch) for batch in files.to_batches(PIECE_ROWS))
+def pieces_of(adds: Iterable[AddColumns], versions: Iterable[pa.Array]) -> list[Piece]:
+    """Return files that `add` actions of the log add."""
+    return [
+        Piece(file_batch(each.batch, committed), each.statistics)
+        for columns, known in zip(adds, versions, strict=True)
+        for each, committed in _cut(columns, known)
+    ]
 
 
-def changed(pieces: Sequence[Piece], gone: pa.Array, added: pa.Table) -> tuple[Piece, ...]:
+def _cut(adds: AddColumns, versions: pa.Array) -> Iterator[tuple[AddColumns, pa.Array]]:
+    if len(adds) <= PIECE_ROWS:
+        yield adds, versions
+        return
+    for at in range(0, len(adds), PIECE_ROWS):
+        yield adds.part(at, min(at + PIECE_ROWS, len(adds))), versions.slice(at, PIECE_ROWS)
+
+
+def changed(pieces: Sequence[Piece], gone: pa.Array, added: Sequence[Piece]) -> tuple[Piece, ...]:
     """Return the files but those of the paths `gone`, and then `added`."""
     kept = _kept(pieces, gone) if len(gone) else pieces
-    return _joined([*kept, *(Piece(batch) for batch in added.to_batches(PIECE_ROWS))])
+    return _joined([*kept, *added])
 
 
 def first_missing(pieces: Sequence[Piece], paths: pa.Array) -> str | None:
@@ -139,8 +193,9 @@ def _joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
     for piece in pieces:
         found.append(piece)
         while len(found) > 1 and _belong_together(found[-2].batch, found[-1].batch):
-            last = found.pop().batch
-            found[-1] = Piece(pa.concat_batches([found[-1].batch, last]))
+            last, before = found.pop(), found.pop()
+            statistics = (before.statistics + last.statistics).together()
+            found.append(Piece(pa.concat_batches([before.batch, last.batch]), statistics))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from buffetstore.expressions import Bounds
-from buffetstore.tables.log_columns import whole
+from buffetstore.tables.arrays import whole
 from buffetstore.tables.schema import stored_name
 
 if TYPE_CHECKING:
@@ -137,6 +137,32 @@ def without_deleted(known: FileStatistics, vectors: Any) -> FileStatistics:
         for name, held in known.bounds.items()
     }
     return FileStatistics(pc.subtract(known.rows, gone), bounds)
+
+
+def span_of(known: FileStatistics) -> FileStatistics:
+    """Return what holds of the rows of all files together, as if they were one file; null where one is unknown."""
+    rows = pc.sum(known.rows) if not known.rows.null_count else pa.scalar(None, pa.int64())
+    bounds = {}
+    for name, held in known.bounds.items():
+        nulls = None
+        if not held.null_count.null_count:
+            # A writer may count wrongly: sums could be equal where the counts of no file are.
+            if not pc.any(pc.not_equal(held.null_count, 0)).as_py():
+                nulls = 0
+            elif rows.is_valid and held.null_count.equals(known.rows):
+                nulls = rows.as_py()
+        bounds[name] = Bounds(
+            _extreme(held.lowest, "min"), _extreme(held.highest, "max"), pa.array([nulls], pa.int64())
+        )
+    return FileStatistics(pa.array([rows.as_py()], pa.int64()), bounds)
+
+
+def _extreme(values: pa.Array, side: str) -> pa.Array:
+    if pa.types.is_floating(values.type):  # a NaN bounds nothing
+        values = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+    if values.null_count or not len(values):
+        return pa.nulls(1, values.type)
+    return pa.array([pc.min_max(values)[side]], values.type)
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:

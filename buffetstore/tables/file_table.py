@@ -1,10 +1,11 @@
-"""The data files of a snapshot as one Arrow table, with typed statistics.
+"""The data files of a snapshot as Arrow tables.
 
-Columns: `path`, `log_path`, `size`, `modification_time`, `partition_values`, `tags`, `num_records`, `commit_version`
-(that of the rows: see `revision_order`; null where unknown), `deletion_vector` (JSON, mostly null), and for each column
-of the table that has bounds `min.<column>`, `max.<column>`, `null_count.<column>`. Partition columns have their value
-as both bounds. Rows that a deletion vector deletes are not in `num_records`, and bounds may be wider than the rows that
-are left.
+Columns that every file has: `path`, `log_path`, `size`, `modification_time`, `partition_values`, `tags`,
+`commit_version` (that of the rows: see `revision_order`; null where unknown), `deletion_vector` (JSON, mostly null).
+Statistics are further columns, made when they are asked for (see `Snapshot.with_statistics`): `num_records`, and for a
+column of the table `min.<column>`, `max.<column>`, `null_count.<column>`. Partition columns have their value as both
+bounds. Rows that a deletion vector deletes are not in `num_records`, and bounds may be wider than the rows that are
+left.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.expressions import Bounds
 from buffetstore.resilience.threads import give_way, in_thread
 from buffetstore.tables.actions import AddFile, RemoveFile
-from buffetstore.tables.file_statistics import INSTANT, has_bounds, parse_statistics, without_deleted
-from buffetstore.tables.log_columns import STRINGS, add_batch, whole
+from buffetstore.tables.file_statistics import INSTANT, FileStatistics, without_deleted
+from buffetstore.tables.log_columns import STRINGS, add_columns
 from buffetstore.tables.revision_order import versions_of
 from buffetstore.tables.schema import stored_name
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from buffetstore.tables.file_statistics import FileStatistics
+    from buffetstore.tables.stored_statistics import StoredStatistics
 
 PIECE_ROWS = 65_536  # files at a time: the statistics of all files as one text could be gigabytes
 _PIECE = 1000  # files made into dicts at a time
@@ -37,94 +39,54 @@ FIXED = pa.schema(
         ("modification_time", pa.timestamp("ms", tz="UTC")),
         ("partition_values", STRINGS),
         ("tags", STRINGS),
-        ("num_records", pa.int64()),
         ("commit_version", pa.int64()),
         ("deletion_vector", pa.string()),
     ]
 )
 
 
-def files_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema of the files of a table with this schema."""
-    fields = list(FIXED)
-    for field in schema:
-        if not pa.types.is_nested(field.type):
-            kind = field.type if has_bounds(field.type) else pa.null()
-            fields += [pa.field(f"min.{field.name}", kind), pa.field(f"max.{field.name}", kind)]
-            fields.append(pa.field(f"null_count.{field.name}", pa.int64()))
-    return pa.schema(fields)
+def file_batch(adds: pa.RecordBatch, versions: pa.Array) -> pa.RecordBatch:
+    """Return what every file has, of `add` actions as `log_columns.ADDS`."""
+    columns = {name: adds[name] for name in FIXED.names if name != "commit_version"}
+    columns["modification_time"] = columns["modification_time"].cast(FIXED.field("modification_time").type)
+    columns["commit_version"] = versions_of(columns["tags"], versions)
+    return pa.record_batch([columns[name] for name in FIXED.names], schema=FIXED)
+
+
+def statistics_of(
+    files: pa.RecordBatch, stored: StoredStatistics, fields: Sequence[pa.Field], partition_columns: Sequence[str]
+) -> FileStatistics:
+    """Return what is known of the rows of the files, of these columns."""
+    told = [field for field in fields if field.name not in partition_columns and not pa.types.is_nested(field.type)]
+    known = without_deleted(stored.typed(told), files["deletion_vector"])
+    bounds: dict[str, Bounds] = {}
+    for field in fields:
+        if field.name in known.bounds:
+            bounds[field.name] = known.bounds[field.name]
+        elif field.name in partition_columns:
+            values = partition_array(files["partition_values"], stored_name(field), field.type)
+            nulls = pc.if_else(pc.is_null(values), known.rows, pa.scalar(0, pa.int64()))
+            bounds[field.name] = Bounds(values, values, nulls)
+    return FileStatistics(known.rows, bounds)
+
+
+def statistics_columns(known: FileStatistics) -> dict[str, pa.Array]:
+    """Return the statistics as columns."""
+    columns = {"num_records": known.rows}
+    for name, held in known.bounds.items():
+        columns |= {f"min.{name}": held.lowest, f"max.{name}": held.highest, f"null_count.{name}": held.null_count}
+    return columns
 
 
 def from_actions(
     adds: Sequence[AddFile], versions: Sequence[int | None], schema: pa.Schema, partition_columns: Sequence[str]
 ) -> pa.Table:
-    """Return the files that the actions add."""
-    known = pa.array(versions, pa.int64())
-    found = pa.Table.from_batches([add_batch(adds)]).append_column("commit_version", known)
-    return from_batches(found, schema, partition_columns)
-
-
-def from_batches(adds: pa.Table, schema: pa.Schema, partition_columns: Sequence[str]) -> pa.Table:
-    """Return the files that the actions add, given as columns: `log_columns.ADDS` and `commit_version`."""
-    pieces = []
-    for at in range(0, max(adds.num_rows, 1), PIECE_ROWS):
-        piece = adds.slice(at, PIECE_ROWS)
-        raw = {name: whole(piece[name]) for name in piece.column_names}
-        pieces.append(from_columns(raw, schema, partition_columns))
-    return pa.concat_tables(pieces)
-
-
-def from_columns(
-    raw: Mapping[str, Any],
-    schema: pa.Schema,
-    partition_columns: Sequence[str],
-    *,
-    statistics: FileStatistics | None = None,
-) -> pa.Table:
-    """Return the files told by columns: `path`, `log_path`, `size`, ..., `stats`, `commit_version`.
-
-    `statistics` are those of `stats`, where they are known without parsing it.
-    """
-    if statistics is None:
-        statistics = parse_statistics(raw["stats"], schema)
-    known = without_deleted(statistics, raw["deletion_vector"])
-    columns: dict[str, Any] = {
-        "path": raw["path"],
-        "log_path": raw["log_path"],
-        "size": raw["size"],
-        "modification_time": raw["modification_time"].cast(FIXED.field("modification_time").type),
-        "partition_values": raw["partition_values"],
-        "tags": raw["tags"],
-        "num_records": known.rows,
-        "commit_version": versions_of(raw["tags"], raw["commit_version"]),
-        "deletion_vector": raw["deletion_vector"],
-    }
-    for name, bounds in known.bounds.items():
-        columns[f"min.{name}"], columns[f"max.{name}"] = bounds.lowest, bounds.highest
-        columns[f"null_count.{name}"] = bounds.null_count
-    for name in partition_columns:
-        field = schema.field(name)
-        values = partition_array(raw["partition_values"], stored_name(field), field.type)
-        nulls = pc.if_else(pc.is_null(values), known.rows, pa.scalar(0, pa.int64()))
-        columns |= {f"min.{name}": values, f"max.{name}": values, f"null_count.{name}": nulls}
-    return conform(pa.table(columns), files_schema(schema))
-
-
-def conform(files: pa.Table, target: pa.Schema) -> pa.Table:
-    """Return the files with the columns of `target`: those of columns added since are null."""
-    if files.schema.equals(target):
-        return files
-    columns = []
-    for field in target:
-        if field.name not in files.column_names:
-            columns.append(pa.nulls(files.num_rows, field.type))
-        elif files[field.name].type == field.type:
-            columns.append(files[field.name])
-        elif pa.types.is_null(field.type):
-            columns.append(pa.nulls(files.num_rows))
-        else:
-            columns.append(files[field.name].cast(field.type))
-    return pa.table(columns, schema=target)
+    """Return the files that the actions add, with all statistics."""
+    columns = add_columns(adds)
+    files = file_batch(columns.batch, pa.array(versions, pa.int64()))
+    known = statistics_of(files, columns.statistics, list(schema), partition_columns)
+    held = dict(zip(files.schema.names, files.columns, strict=True))
+    return pa.table(held | statistics_columns(known))
 
 
 def removal(file: Mapping[str, Any], now: datetime) -> RemoveFile:
@@ -154,7 +116,6 @@ def rows(files: pa.Table) -> list[dict[str, Any]]:
         "path",
         "log_path",
         "size",
-        "num_records",
         "commit_version",
         "partition_values",
         "tags",

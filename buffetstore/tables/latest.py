@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from buffetstore.tables.file_pieces import hashes_of
-from buffetstore.tables.log_columns import ADDS, REMOVES, add_batch, remove_batch
+from buffetstore.tables.log_columns import REMOVES, add_columns, remove_batch, together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from buffetstore.tables.log import Entry
+    from buffetstore.tables.log_columns import AddColumns
 
 
 @dataclass(frozen=True, slots=True)
 class Latest:
     """Files that stay added and files that stay removed, in the order of the commits, and every path of both.
 
-    `adds` has the columns of `log_columns.ADDS` and `commit_version`, null where a file's own commit is not known.
+    `versions` are those of `adds`, null where a file's own commit is not known.
     """
 
-    adds: pa.Table
+    adds: Sequence[AddColumns]
+    versions: Sequence[pa.Array]
     removes: pa.Table
-    paths: pa.Array
+    paths: Any
 
 
 def latest_actions(entries: Sequence[Entry]) -> Latest:
@@ -41,19 +43,27 @@ def latest_actions(entries: Sequence[Entry]) -> Latest:
             paths.append(removes[-1]["path"])
             are_adds.append(np.zeros(len(entry.removes), np.bool_))
         if entry.adds:
-            adds.append(add_batch(entry.adds))
-            paths.append(adds[-1]["path"])
+            adds.append(add_columns(entry.adds))
+            paths.append(adds[-1].batch["path"])
             are_adds.append(np.ones(len(entry.adds), np.bool_))
             versions.append(np.full(len(entry.adds), -1 if entry.compacted else entry.version))
-    every, is_add, version = pa.concat_arrays(paths), np.concatenate(are_adds), np.concatenate(versions)
-    known = pa.array(version, mask=version < 0)
-    added = pa.Table.from_batches(adds, ADDS).append_column("commit_version", known)
-    removed = pa.Table.from_batches(removes, REMOVES)
-    if len(np.unique(hashes_of(every))) == len(every):
-        return Latest(added, removed, every)
-    encoded = every.dictionary_encode()
+    version, removed = np.concatenate(versions), pa.Table.from_batches(removes, REMOVES)
+    hashes = np.concatenate([hashes_of(each) for each in paths])
+    if len(np.unique(hashes)) == len(hashes):
+        return _cut(list(together(adds)), version, removed, pa.chunked_array(paths))
+    encoded, is_add = pa.concat_arrays(paths).dictionary_encode(), np.concatenate(are_adds)
     last = np.zeros(len(encoded.dictionary), np.int64)
-    last[encoded.indices.to_numpy()] = np.arange(len(every))  # of several the last one stays
-    stays = np.zeros(len(every), np.bool_)
+    last[encoded.indices.to_numpy()] = np.arange(len(hashes))  # of several the last one stays
+    stays = np.zeros(len(hashes), np.bool_)
     stays[last] = True
-    return Latest(added.filter(pa.array(stays[is_add])), removed.filter(pa.array(stays[~is_add])), encoded.dictionary)
+    kept, added, at = [], stays[is_add], 0
+    for columns in together(adds):
+        kept.append(columns.filter(added[at : at + len(columns)]))
+        at += len(columns)
+    return _cut(kept, version[added], removed.filter(pa.array(stays[~is_add])), encoded.dictionary)
+
+
+def _cut(adds: Sequence[AddColumns], version: NDArray[np.int64], removes: pa.Table, paths: Any) -> Latest:
+    ends = np.cumsum([len(columns) for columns in adds])[:-1]
+    versions = [pa.array(each, mask=each < 0) for each in np.split(version, ends)]
+    return Latest(adds, versions if adds else [], removes, paths)

@@ -13,13 +13,13 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, CdcFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
-from buffetstore.tables.log_columns import parse
+from buffetstore.tables.log_lines import parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from buffetstore.objects.base import ObjectMeta, ObjectStore
-    from buffetstore.tables.log_columns import Parsed
+    from buffetstore.tables.log_lines import Parsed
 
 _GROUP = 8 * 1024 * 1024  # bytes of log that are parsed together
 _LARGE = 64 * 1024  # bytes from which on columns are worth their fixed cost

@@ -1,31 +1,24 @@
-"""File actions of the Delta log as Arrow columns: from lines by pyarrow's JSON reader, and from action values.
-
-What the reader cannot express, or might take otherwise than the line parser, is left to that one: see `parse`.
-"""
+"""File actions of the Delta log as Arrow columns, and from action values to them and back."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.json
 
-from buffetstore.tables.actions import AddFile, CdcFile, RemoveFile, decode_path, encode_path
+from buffetstore.tables.actions import AddFile, RemoveFile, decode_path, encode_path
+from buffetstore.tables.stored_statistics import StoredStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
 STRINGS = pa.map_(pa.string(), pa.string())
-_BLOCK = 1 << 20  # bytes that one thread parses at a time
 _PIECE = 4096
 ADDS = pa.schema(
     [
@@ -35,7 +28,6 @@ ADDS = pa.schema(
         ("modification_time", pa.int64()),
         ("partition_values", STRINGS),
         ("tags", STRINGS),
-        ("stats", pa.string()),
         ("data_change", pa.bool_()),
         ("deletion_vector", pa.string()),
     ]
@@ -52,22 +44,6 @@ REMOVES = pa.schema(
         ("deletion_vector", pa.string()),
     ]
 )
-_VECTOR = pa.struct(
-    [
-        ("storageType", pa.string()),
-        ("pathOrInlineDv", pa.string()),
-        ("offset", pa.int32()),
-        ("sizeInBytes", pa.int32()),
-        ("cardinality", pa.int64()),
-        ("maxRowIndex", pa.int64()),
-    ]
-)
-# Of a file action; all that the protocol knows are named, so that an unknown one leaves an entry to the line parser.
-_COMMON = [("path", pa.string()), ("dataChange", pa.bool_()), ("size", pa.int64()), ("stats", pa.string())]
-_ROW_IDS = [("baseRowId", pa.int64()), ("defaultRowCommitVersion", pa.int64()), ("deletionVector", _VECTOR)]
-_ADD = [*_COMMON, *_ROW_IDS, ("modificationTime", pa.int64()), ("clusteringProvider", pa.string())]
-_REMOVE = [*_COMMON, *_ROW_IDS, ("deletionTimestamp", pa.int64()), ("extendedFileMetadata", pa.bool_())]
-_FILE_ACTIONS = (b'{"add":{', b'{"remove":{', b'{"cdc":{')
 
 
 class _Columns(Sequence[Any]):
@@ -101,7 +77,48 @@ class _Columns(Sequence[Any]):
 
 
 class AddColumns(_Columns, Sequence[AddFile]):
-    """`add` actions as columns: the schema is `ADDS`."""
+    """`add` actions as columns, whose schema is `ADDS`, and beside them their statistics.
+
+    Parameters
+    ----------
+    home:
+        The columns of which these are a part, and where it begins: what was parsed together can be put together again
+        without being copied.
+    """
+
+    def __init__(
+        self, batch: pa.RecordBatch, statistics: StoredStatistics, home: tuple[AddColumns, int] | None = None
+    ) -> None:
+        super().__init__(batch)
+        self.statistics = statistics
+        self.home = home or (self, 0)
+
+    def part(self, start: int, stop: int) -> AddColumns:
+        """Return the actions from `start` to before `stop`."""
+        columns, at = self.home
+        return AddColumns(
+            self.batch.slice(start, stop - start), self.statistics.slice(start, stop), (columns, at + start)
+        )
+
+    def filter(self, kept: NDArray[np.bool_]) -> AddColumns:
+        """Return the actions for which `kept` is true."""
+        if kept.all():
+            return self
+        return AddColumns(self.batch.filter(pa.array(kept)), self.statistics.filter(kept))
+
+    def __iter__(self) -> Iterator[AddFile]:
+        texts = self.statistics.texts()
+        for at in range(0, len(self), _PIECE):
+            rows, stats = self.batch.slice(at, _PIECE).to_pylist(), texts.slice(at, _PIECE).to_pylist()
+            for row, row["stats"] in zip(rows, stats, strict=True):
+                yield self._value(row)
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            return tuple(self)[index]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return next(iter(self.part(index % len(self), index % len(self) + 1)))
 
     @staticmethod
     def _value(row: dict[str, Any]) -> AddFile:
@@ -119,16 +136,36 @@ class RemoveColumns(_Columns, Sequence[RemoveFile]):
         return RemoveFile(**row)
 
 
-def add_batch(adds: Sequence[AddFile]) -> pa.RecordBatch:
-    """Return `add` actions as columns: the schema is `ADDS`."""
+def add_columns(adds: Sequence[AddFile]) -> AddColumns:
+    """Return `add` actions as columns."""
     if isinstance(adds, AddColumns):
-        return adds.batch
+        return adds
     columns: dict[str, Callable[[AddFile], Any]] = {
         "log_path": lambda add: add.log_path or encode_path(add.path),
         "partition_values": lambda add: list(add.partition_values.items()),
         "tags": lambda add: list(add.tags.items()),
     }
-    return _batch(adds, ADDS, columns)
+    texts = pa.array([add.stats for add in adds], pa.string())
+    return AddColumns(_batch(adds, ADDS, columns), StoredStatistics.of_texts(texts))
+
+
+def together(adds: Iterable[AddColumns]) -> Iterator[AddColumns]:
+    """Yield the actions in as few columns as they come to without a copy: those that were parsed together are one."""
+    run: list[AddColumns] = []
+    for columns in adds:
+        if run and (run[-1].home[0] is not columns.home[0] or run[-1].home[1] + len(run[-1]) != columns.home[1]):
+            yield _run(run)
+            run = []
+        run.append(columns)
+    if run:
+        yield _run(run)
+
+
+def _run(columns: Sequence[AddColumns]) -> AddColumns:
+    if len(columns) == 1:
+        return columns[0]
+    home, start = columns[0].home
+    return home.part(start, start + sum(map(len, columns)))
 
 
 def remove_batch(removes: Sequence[RemoveFile]) -> pa.RecordBatch:
@@ -183,182 +220,7 @@ def may_be_unusual(paths: pa.Array) -> bool:
     return b"%" in text or b":" in text
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """One entry: its file actions, and the lines of the others."""
-
-    adds: AddColumns
-    removes: RemoveColumns
-    cdcs: tuple[CdcFile, ...]
-    others: list[bytes]
-
-
-def parse(entries: Sequence[bytes]) -> list[Parsed] | None:
-    """Return the actions of log entries, parsed together; None where only the line parser knows what they mean."""
-    pieces = [_taken_apart(data) for data in entries]
-    bodies = [body for body, _ in pieces]
-    # Blank lines, other line ends and whatever has not one action a line make these counts wrong, and that shows.
-    ends = np.cumsum(np.array([body.count(b"\n") for body in bodies]))
-    text = b"".join(bodies)
-    if not text or b"\n\n" in text:
-        return None
-    try:
-        found = pyarrow.json.read_json(
-            pa.BufferReader(text),
-            read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
-            parse_options=pyarrow.json.ParseOptions(explicit_schema=_layout(bodies), unexpected_field_behavior="error"),
-        )
-        add, remove, cdc = (whole(found[name]) for name in ("add", "remove", "cdc"))
-        if not _one_each(len(add), int(ends[-1]), add, remove, cdc):
-            return None
-        adds, removes = _adds(add.drop_null()), _removes(remove.drop_null())
-        adds.validate(full=True)  # the reader lets text pass that is not UTF-8
-        removes.validate(full=True)
-        cdcs = _cdcs(cdc.drop_null())
-    except (ValueError, AttributeError):  # pa.ArrowInvalid is a ValueError
-        return None
-    if any(adds[name].null_count for name in ("path", "size", "modification_time")) or removes["path"].null_count:
-        return None
-    places = zip(*(_ranges(kind, ends) for kind in (add, remove, cdc)), strict=True)
-    return [
-        Parsed(AddColumns(adds[a]), RemoveColumns(removes[b]), cdcs[c], others)
-        for (a, b, c), (_, others) in zip(places, pieces, strict=True)
-    ]
-
-
-def _taken_apart(data: bytes) -> tuple[bytes, list[bytes]]:
-    """Return the lines of file actions, and those before and after them: writers put the others there."""
-    data = data if data.endswith(b"\n") else data + b"\n"
-    start, before = 0, []
-    while start < len(data) and not data.startswith(_FILE_ACTIONS, start):
-        end = data.index(b"\n", start) + 1
-        before.append(data[start:end])
-        start = end
-    end, after = len(data), []
-    while end > start and not data.startswith(_FILE_ACTIONS, at := data.rfind(b"\n", start, end - 1) + 1 or start):
-        after.append(data[at:end])
-        end = at
-    return data[start:end], before + after[::-1]
-
-
-def _layout(bodies: Sequence[bytes]) -> pa.Schema:
-    """Return the columns to read: maps as structs of the keys that a few lines have."""
-    partitions: dict[str, None] = {}
-    tags: dict[str, None] = {}
-    for body in bodies:
-        for line in _sample(body):
-            for action in json.loads(line).values():
-                partitions |= dict.fromkeys(action.get("partitionValues") or ())
-                tags |= dict.fromkeys(action.get("tags") or ())
-    maps = [
-        ("partitionValues", pa.struct([(name, pa.string()) for name in partitions])),
-        ("tags", pa.struct([(name, pa.string()) for name in tags])),
-    ]
-    return pa.schema(
-        [
-            ("add", pa.struct([*_ADD, *maps])),
-            ("remove", pa.struct([*_REMOVE, *maps])),
-            ("cdc", pa.struct([*_COMMON, *maps])),
-        ]
-    )
-
-
-def _sample(body: bytes) -> Iterator[bytes]:
-    if not body:
-        return
-    yield body[: body.index(b"\n")]
-    yield body[body.rfind(b"\n", 0, -1) + 1 :]
-    if (at := body.find(b'\n{"remove":{') + 1) > 0:
-        yield body[at : body.index(b"\n", at)]
-
-
-def _one_each(rows: int, lines: int, *kinds: pa.Array) -> bool:
-    return rows == lines == sum(rows - int(kind.null_count) for kind in kinds)
-
-
-def _ranges(kind: pa.Array, ends: NDArray[np.int64]) -> list[slice]:
-    """Return for each entry which of the actions of a kind are its own."""
-    before = np.concatenate([[0], np.cumsum(kind.is_valid().to_numpy(zero_copy_only=False))])
-    return [slice(int(at), int(end)) for at, end in pairwise(before[np.concatenate([[0], ends])])]
-
-
-def _adds(found: pa.StructArray) -> pa.RecordBatch:
-    return pa.record_batch(
-        [
-            decoded(found.field("path")),
-            found.field("path"),
-            found.field("size"),
-            found.field("modificationTime"),
-            _map(found.field("partitionValues"), keep_nulls=True),
-            _map(found.field("tags")),
-            found.field("stats"),
-            pc.fill_null(found.field("dataChange"), True),
-            _vectors(found.field("deletionVector")),
-        ],
-        schema=ADDS,
-    )
-
-
-def _removes(found: pa.StructArray) -> pa.RecordBatch:
-    return pa.record_batch(
-        [
-            decoded(found.field("path")),
-            found.field("path"),
-            found.field("deletionTimestamp"),
-            pc.fill_null(found.field("dataChange"), True),
-            _map(found.field("partitionValues"), keep_nulls=True),
-            found.field("size"),
-            _map(found.field("tags")),
-            _vectors(found.field("deletionVector")),
-        ],
-        schema=REMOVES,
-    )
-
-
-def _cdcs(found: pa.StructArray) -> tuple[CdcFile, ...]:
-    if found.field("path").null_count or found.field("size").null_count:
-        raise ValueError("a cdc action has no path or no size")
-    bodies = found.to_pylist()
-    for body in bodies:
-        body["partitionValues"] = body["partitionValues"] or None
-    return tuple(CdcFile.from_json(body) for body in bodies)
-
-
-def _map(found: pa.StructArray, *, keep_nulls: bool = False) -> pa.MapArray:
-    """Return the structs as maps; a key that is absent from one says as much as one that is null."""
-    rows, names = len(found), [field.name for field in found.type]
-    if not names or found.null_count == rows:
-        empty = pa.scalar([], STRINGS)
-        return pc.if_else(found.is_valid(), empty, pa.scalar(None, STRINGS))
-    # Row by row: a row's values are those at its number in each of the columns.
-    order = pa.array(np.arange(rows * len(names)).reshape(len(names), rows).T.ravel())
-    values = pa.concat_arrays(found.flatten()).take(order)
-    keys = pa.DictionaryArray.from_arrays(np.tile(np.arange(len(names), dtype=np.int32), rows), names).cast(pa.string())
-    kept = np.repeat(found.is_valid().to_numpy(zero_copy_only=False), len(names))
-    if not keep_nulls:
-        kept &= values.is_valid().to_numpy(zero_copy_only=False)
-    counts = np.concatenate([[0], np.cumsum(kept.reshape(rows, len(names)).sum(axis=1))]).astype(np.int32)
-    chosen = pa.array(kept)
-    return pa.MapArray.from_arrays(
-        pa.array(counts), keys.filter(chosen), values.filter(chosen), STRINGS, mask=found.is_null()
-    )
-
-
-def _vectors(found: pa.StructArray) -> pa.Array:
-    if found.null_count == len(found):
-        return pa.nulls(len(found), pa.string())
-    held = [{name: value for name, value in (body or {}).items() if value is not None} for body in found.to_pylist()]
-    return pa.array([json.dumps(body) if body else None for body in held], pa.string())
-
-
 def has_pairs(maps: pa.MapArray) -> bool:
     """Return whether one of the maps is not empty."""
     offsets = maps.offsets
     return bool(len(maps) and offsets[0] != offsets[len(maps)])
-
-
-def whole(column: pa.ChunkedArray) -> pa.Array:
-    """Return a column as one array."""
-    if not column.num_chunks:
-        return pa.array([], column.type)
-    return pa.concat_arrays(column.chunks) if column.num_chunks > 1 else column.chunk(0)

@@ -22,6 +22,8 @@ TRANSACTION_RETENTION = "delta.setTransactionRetentionDuration"
 CHECKPOINT_INTERVAL = "delta.checkpointInterval"
 LOG_CLEANUP = "delta.enableExpiredLogCleanup"
 CONSTRAINT = "delta.constraints."
+SCHEMA_VERSIONS = "buffetstore.schemaVersions"
+"""Our own: which versions of its contract a table takes, as `version:fingerprint`, by comma."""
 
 
 def milliseconds(interval: str) -> int:

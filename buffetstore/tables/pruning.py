@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pyarrow as pa
 
 from buffetstore.expressions import And, Bounds, Expression, columns_of, may_match
+from buffetstore.tables.file_table import statistics_columns
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from buffetstore.tables.file_pieces import Piece
 
 
 def prune(files: pa.Table, predicate: Expression) -> pa.Table:
     """Return the files that may hold a row for which the predicate is true: a few kernels over all files at once.
 
-    No file with such a row is ever left out. A file whose statistics are absent is kept.
+    No file with such a row is ever left out. A file whose statistics are absent is kept. `files` have their statistics
+    as columns: see `Snapshot.with_statistics`; `Snapshot.prune` needs no such table.
     """
-    if not files.num_rows:
-        return files
+    return files.filter(_matching(files, predicate)) if files.num_rows else files
+
+
+def prune_pieces(
+    pieces: Sequence[Piece], predicate: Expression, fields: Sequence[pa.Field], partition_columns: Sequence[str]
+) -> list[tuple[Piece, pa.Array]]:
+    """Return the pieces with files that may hold such rows, and which rows of them those files are.
+
+    Files that were added together mostly have neighbouring values: pieces are left out whole where they can be.
+    """
+    if not fields:  # nothing needs to be read to know it of all
+        every = _matching(pa.table({"num_records": pa.nulls(1, pa.int64())}), predicate)[0].as_py()
+        return [(piece, pa.array(range(piece.batch.num_rows))) for piece in pieces] if every else []
+    if not pieces:
+        return []
+    spans = [piece.span(fields, partition_columns) for piece in pieces]
+    found = []
+    for at in np.flatnonzero(_matching(pa.concat_tables(spans), predicate)):
+        piece = pieces[int(at)]
+        known = statistics_columns(piece.known(fields, partition_columns))
+        rows = np.flatnonzero(_matching(pa.table(known), predicate))
+        if len(rows):
+            found.append((piece, pa.array(rows)))
+    return found
+
+
+def _matching(files: pa.Table, predicate: Expression) -> pa.BooleanArray:
     parts = predicate.parts if isinstance(predicate, And) else (predicate,)
     texts = [part for part in parts if _compares_text(part, files)]
     if not texts or len(texts) == len(parts):
-        return files.filter(_may_match(predicate, files))
+        return _may_match(predicate, files)
     # Texts cost ten times as much to compare as numbers: they are compared where the other parts leave a file.
     left = _may_match(And(tuple(part for part in parts if part not in texts)), files)
     held = [name for name in files.column_names if name.partition(".")[2] in columns_of(predicate)]
     some = files.select([*held, "num_records"]).filter(left)
     found = left.to_numpy(zero_copy_only=False).copy()
     found[found] = _may_match(And(tuple(texts)), some).to_numpy(zero_copy_only=False)
-    return files.filter(pa.array(found))
+    return pa.array(found)
 
 
 def _may_match(predicate: Expression, files: pa.Table) -> pa.BooleanArray:

@@ -10,22 +10,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import CorruptLogError, UnsupportedFeatureError
+from buffetstore.expressions import columns_of
+from buffetstore.tables.arrays import whole
 from buffetstore.tables.features import check_readable
-from buffetstore.tables.file_pieces import as_table, changed, first_missing, pieces_of
-from buffetstore.tables.file_table import conform, files_schema, from_batches
+from buffetstore.tables.file_pieces import Piece, as_table, changed, first_missing, pieces_of
+from buffetstore.tables.file_table import FIXED
 from buffetstore.tables.latest import latest_actions
-from buffetstore.tables.log_columns import may_be_unusual, whole
-from buffetstore.tables.schema import mapping_of, schema_of, stored_name
+from buffetstore.tables.log_columns import may_be_unusual
+from buffetstore.tables.pruning import prune_pieces
+from buffetstore.tables.schema import mapping_of, schema_of
+from buffetstore.tables.stored_statistics import StoredStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from buffetstore.expressions import Expression
     from buffetstore.tables.actions import Metadata, Protocol, Txn
     from buffetstore.tables.checkpoint import State
-    from buffetstore.tables.file_pieces import Piece
     from buffetstore.tables.log import Entry
 
 T = TypeVar("T")
+_NO_FILES = Piece(pa.RecordBatch.from_pylist([], schema=FIXED), StoredStatistics())
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,14 @@ class Snapshot:
     schema:
         The columns, partition columns included.
     files:
-        The data files, one a row, with typed statistics: see `buffetstore.tables.file_table`.
+        The data files, one a row, without their statistics: see `buffetstore.tables.file_table`.
     timestamp:
         When the version was committed, by its writer's clock; of a version known from a checkpoint alone, when that
         was written.
     txns:
         How far each application has come, by its id.
     pieces:
-        The same files as they are in memory, which the next snapshot shares.
+        The same files and their statistics as they are in memory, which the next snapshot shares.
     """
 
     path: str
@@ -63,6 +68,34 @@ class Snapshot:
     def partition_columns(self) -> tuple[str, ...]:
         """The Delta partition columns, usually none."""
         return self.metadata.partition_columns
+
+    def with_statistics(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the files with their statistics: `num_records`, and the bounds of these columns or of all.
+
+        What has not been asked for before is read from the log's texts or the checkpoint's columns first, which takes
+        a second for a million files: call it in a thread.
+        """
+        fields = self._fields(columns)
+        batches = [piece.with_statistics(fields, self.partition_columns) for piece in self.pieces or (_NO_FILES,)]
+        return pa.Table.from_batches(batches)
+
+    def prune(self, predicate: Expression, statistics: Sequence[str] | None = None) -> pa.Table:
+        """Return the files that may hold a row for which the predicate is true; no file with such a row is left out.
+
+        With `statistics`, names of columns or none, they come with these and `num_records` as `with_statistics` gives
+        them. As that it reads what has not been asked for before: call it in a thread.
+        """
+        found = prune_pieces(self.pieces, predicate, self._fields(columns_of(predicate)), self.partition_columns)
+        batches = []
+        for piece, rows in found or ((_NO_FILES, pa.array([], pa.int64())),):
+            known = (
+                None if statistics is None else piece.with_statistics(self._fields(statistics), self.partition_columns)
+            )
+            batches.append((piece.batch if known is None else known).take(rows))
+        return pa.Table.from_batches(batches)
+
+    def _fields(self, names: Collection[str] | None) -> list[pa.Field]:
+        return [field for field in self.schema if names is None or field.name in names]
 
     def missing(self, paths: Iterable[str]) -> str | None:
         """Return the first of the paths that is not a data file of this version; None where all are."""
@@ -99,8 +132,8 @@ def replay(
         raise CorruptLogError(f"the log of table {path!r} up to version {last} has no {missing} action", key=path)
     check_readable(protocol, metadata, path)
     schema = base.schema if base is not None and _same_columns(base.metadata, metadata) else schema_of(metadata)
-    pieces = _replay_files(path, base, entries, schema, metadata.partition_columns)
-    files = as_table(pieces, files_schema(schema))
+    pieces = _replay_files(path, base, entries)
+    files = as_table(pieces, FIXED)
     txns = dict(base.txns) if base else {}
     txns.update({txn.app_id: txn for entry in entries for txn in entry.txns})
     return Snapshot(path, last, protocol, metadata, schema, files, _timestamp(entries, timestamp), txns, pieces)
@@ -121,38 +154,13 @@ def _latest(values: Sequence[T | None]) -> T | None:
     return next((value for value in reversed(values) if value is not None), None)
 
 
-def _replay_files(
-    path: str,
-    base: Snapshot | State | None,
-    entries: Sequence[Entry],
-    schema: pa.Schema,
-    partition_columns: Sequence[str],
-) -> tuple[Piece, ...]:
+def _replay_files(path: str, base: Snapshot | State | None, entries: Sequence[Entry]) -> tuple[Piece, ...]:
     latest = latest_actions(entries)
-    added = from_batches(latest.adds, schema, partition_columns)
-    _refuse_absolute(whole(added["path"]), path)
-    if base is None:
-        return changed((), pa.array([], pa.string()), added)
-    target, moved = files_schema(schema), _moved(base.schema, schema)
-    if isinstance(base, Snapshot) and not moved and base.files.schema.equals(target):
-        pieces = base.pieces
-    else:
-        statistics = [f"{kind}.{name}" for name in moved for kind in ("min", "max", "null_count")]
-        held = [name for name in statistics if name in base.files.column_names]
-        pieces = pieces_of(conform(base.files.drop_columns(held), target))
-        if not isinstance(base, Snapshot):
-            for piece in pieces:
-                _refuse_absolute(piece.batch["path"], path)
-    return changed(pieces, latest.paths, added)
-
-
-def _moved(before: pa.Schema, now: pa.Schema) -> list[str]:
-    """Return the columns that files have under another name than before: what was known of them is another's."""
-    return [
-        field.name
-        for field in now
-        if field.name in before.names and stored_name(field) != stored_name(before.field(field.name))
-    ]
+    added = pieces_of(latest.adds, latest.versions)
+    held = base.pieces if base is not None else ()
+    for piece in (*added, *(() if isinstance(base, Snapshot) else held)):
+        _refuse_absolute(piece.batch["path"], path)
+    return changed(held, whole(latest.paths) if held else pa.array([], pa.string()), added)
 
 
 def _refuse_absolute(paths: pa.Array, path: str) -> None:

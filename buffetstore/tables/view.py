@@ -9,7 +9,6 @@ import pyarrow as pa
 
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.filters import Filters, predicate_of
-from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns, projected, read_tables
 
 if TYPE_CHECKING:
@@ -65,9 +64,13 @@ class TableView:
         return self.snapshot.metadata
 
     def files(self, filters: Filters | None = None) -> pa.Table:
-        """Return the data files, with filters those that may hold a row that satisfies them."""
-        files, predicate = self.snapshot.files, predicate_of(filters)
-        return files if predicate is None else prune(files, predicate)
+        """Return the data files, with filters those that may hold a row that satisfies them.
+
+        They are without their statistics, which `snapshot.with_statistics` gives. The first filter on a column of a
+        table of very many files takes a while; `scan` and `to_arrow` do not wait for it on the event loop.
+        """
+        predicate = predicate_of(filters)
+        return self.snapshot.files if predicate is None else self.snapshot.prune(predicate)
 
     async def to_arrow(self, columns: Sequence[str] | None = None, filters: Filters | None = None) -> pa.Table:
         """Return the rows that satisfy the filters, whole in memory.
@@ -85,7 +88,7 @@ class TableView:
         predicate = predicate_of(filters)
         snapshot = self.snapshot
         files = await _files_for(snapshot, columns, predicate)
-        return await self._rows(snapshot, files, columns, predicate, None)
+        return await self._joined(snapshot, files, columns, predicate, None)
 
     async def scan(
         self, columns: Sequence[str] | None = None, filters: Filters | None = None
@@ -108,9 +111,9 @@ class TableView:
         fetch: Fetch | None = None,
     ) -> pa.Table:
         """Return the rows of `files`, which are some of `self.files()`, in their order."""
-        return await self._rows(self.snapshot, files, columns, predicate, fetch)
+        return await self._joined(self.snapshot, files, columns, predicate, fetch)
 
-    async def _rows(
+    async def _joined(
         self,
         snapshot: Snapshot,
         files: pa.Table,
@@ -143,5 +146,5 @@ async def _files_for(snapshot: Snapshot, columns: Sequence[str] | None, predicat
     if predicate is None:
         return snapshot.files
     if snapshot.files.num_rows <= _PRUNED_AT_ONCE:
-        return prune(snapshot.files, predicate)
-    return await in_thread(prune, snapshot.files, predicate)
+        return snapshot.prune(predicate)
+    return await in_thread(snapshot.prune, predicate)

@@ -13,7 +13,7 @@ from buffetstore.errors import CorruptLogError
 from buffetstore.tables import log
 from buffetstore.tables.actions import encode_path
 from buffetstore.tables.log import parse_entries
-from buffetstore.tables.log_columns import parse
+from buffetstore.tables.log_lines import parse
 
 NAMES = st.sampled_from(["a.parquet", "é/日経 225", "x%y z", "p=1/b#", "😀\u2028", 'q"\\', "plain-0001.snappy.parquet"])
 PATHS = NAMES.map(encode_path) | st.sampled_from(["part-%E6%97%A5.parquet", "a%2520b", "file:/tmp/x", "/tmp/x"])

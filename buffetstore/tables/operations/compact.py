@@ -30,7 +30,6 @@ from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.files import DataPart, stem_of, write_parts
 from buffetstore.tables.matching import same_values
 from buffetstore.tables.operations.bins import BUCKET_TAG, Bin, Coarsening, plan_bins, row_width
-from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns, read_tables
 from buffetstore.tables.revision_order import keeps_revisions, version_tag
 from buffetstore.tables.row_checksum import row_checksum
@@ -112,9 +111,9 @@ class Compaction:
 
     def plan(self, snapshot: Snapshot, today: datetime) -> list[list[Bin]]:
         """Return the bins, in groups that are committed together."""
-        chosen = None if self.predicate is None else prune(snapshot.files, self.predicate)
+        chosen = None if self.predicate is None else snapshot.prune(self.predicate)
         bins = plan_bins(
-            snapshot.files,
+            snapshot.with_statistics([]),
             target_bytes=self.target_bytes,
             memory=self.memory,
             row_bytes=row_width(snapshot.schema),

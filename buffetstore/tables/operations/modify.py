@@ -19,7 +19,6 @@ from buffetstore.tables.file_actions import removed
 from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.operations.changes import DELETE, INSERT, marked, write_with_changes
 from buffetstore.tables.operations.write import Writer, written
-from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import check_columns
 from buffetstore.tables.results import CommitResult, DeleteResult
 
@@ -86,7 +85,7 @@ class _Deletion:
 
 async def _deletion(writer: Writer, snapshot: Snapshot, predicate: Expression) -> _Deletion:
     check_columns(snapshot, None, predicate)
-    candidates = await in_thread(prune, snapshot.files, predicate)
+    candidates = await in_thread(snapshot.prune, predicate)
     tracked = writes_changes(snapshot.protocol, snapshot.metadata)
     found = _Deletion(candidates)
     changing = np.zeros(candidates.num_rows, np.bool_)

@@ -47,7 +47,7 @@ async def restore_files(
             key=snapshot.path,
         )
     check_writable(snapshot.protocol, target.metadata, target.schema, snapshot.path)
-    back = await in_thread(_without, target.files, snapshot.files)
+    back = await in_thread(lambda: _without(target.with_statistics(), snapshot.files))
     gone = await in_thread(_without, snapshot.files, target.files)
     missing = await missing_files(store, snapshot.path, back)
     if missing.num_rows and not ignore_missing:

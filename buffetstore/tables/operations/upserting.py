@@ -25,7 +25,6 @@ from buffetstore.tables.operations.bins import arrow_bytes, row_width
 from buffetstore.tables.operations.changes import INSERT, as_changes, change_parts, marked
 from buffetstore.tables.operations.upsert import Matching, check_key, key_range
 from buffetstore.tables.operations.write import removals
-from buffetstore.tables.pruning import prune
 from buffetstore.tables.reading import read_file
 from buffetstore.tables.results import UpsertResult
 
@@ -65,7 +64,7 @@ async def upsert_rows(
     if not new.num_rows:
         return None, UpsertResult(snapshot.version, 0, 0, 0)
     reads = await in_thread(key_range, new, key)
-    candidates = await in_thread(prune, snapshot.files, reads)
+    candidates = await in_thread(snapshot.prune, reads, ())
     tracked = writes_changes(snapshot.protocol, snapshot.metadata)
     upsert = _Upsert(writer, snapshot, Matching(new, key, ignore, placed_by, tracked=tracked))
     try:

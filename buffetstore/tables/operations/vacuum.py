@@ -38,9 +38,9 @@ from buffetstore.errors import AccessError, InvalidInputError, UnsupportedFeatur
 from buffetstore.objects.helpers import head as head_of
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.arrays import whole
 from buffetstore.tables.features import MAX_WRITER_VERSION, READABLE, WRITABLE, check_readable
 from buffetstore.tables.log import join
-from buffetstore.tables.log_columns import whole
 from buffetstore.tables.operations.references import Paths, referred, removed_since
 from buffetstore.tables.properties import FILE_RETENTION, Properties
 from buffetstore.tables.segment import list_log

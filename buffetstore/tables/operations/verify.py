@@ -137,7 +137,7 @@ async def verify(
         missing = await in_thread(_among, missing, (await _newest(head)).files)
     faults: dict[str, Any] = {}
     if deep:
-        files = await in_thread(without, snapshot.files, missing)
+        files = await in_thread(lambda: without(snapshot.with_statistics(), missing))
         faults = await _read_all(store, formatter, snapshot, files, progress)
     checkpoints = log.checkpoints(2**63)
     hint = await hint_fault(store, path, checkpoints)

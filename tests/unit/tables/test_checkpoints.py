@@ -66,7 +66,7 @@ async def test_state_from_a_checkpoint_is_state_from_the_log(store, seed) -> Non
     assert dict(again.snapshot.txns) == dict(table.snapshot.txns)
     # Nothing of the statistics got lost, so that as much is pruned as before.
     names = ["path", "size", "num_records", "min.k", "max.k", "null_count.k", "min.v", "max.v", "min.p", "max.p"]
-    ours, theirs = (each.files().select(names).sort_by("path") for each in (again, table))
+    ours, theirs = (each.snapshot.with_statistics().select(names).sort_by("path") for each in (again, table))
     assert ours.equals(theirs)
 
 

@@ -148,7 +148,7 @@ async def test_a_checkpoint_alone_is_a_table(table, store, parts, hint) -> None:
     assert again.version == 4
     assert await keys_of(store) == [1, 2, 3, 4]
     assert again.snapshot.txns["app"].version == 4
-    files = again.files().to_pylist()
+    files = again.snapshot.with_statistics().to_pylist()
     assert [file["min.k"] for file in files] == [1, 2, 3, 4]
     assert dict(files[0]["tags"]) == {"tag": "yes"}
     assert again.files(Comparison("k", ">", 3)).num_rows == 1

@@ -113,7 +113,7 @@ async def test_columns_under_other_names(store, mode) -> None:
     protocol = {"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}
     await put_log(store, 0, protocol, metadata(fields, ["part"], **{"delta.columnMapping.mode": mode}), add)
     table = await DeltaTable.open(store, "t")
-    assert table.files().select(["min.n", "max.n", "null_count.n", "min.part"]).to_pylist() == [
+    assert table.snapshot.with_statistics().select(["min.n", "max.n", "null_count.n", "min.part"]).to_pylist() == [
         {"min.n": 1, "max.n": 2, "null_count.n": 1, "min.part": "p"}
     ]
     one = {"x": 7, "later": None}
@@ -255,7 +255,7 @@ async def test_deleted_rows_do_not_come(store) -> None:
     protocol = {"protocol": {"minReaderVersion": 3, "minWriterVersion": 7} | features}
     await put_log(store, 0, protocol, metadata([field("n", "long"), field("m", "long")]), one, two)
     table = await DeltaTable.open(store, "t")
-    assert table.files()["num_records"].to_pylist() == [5, 8]
+    assert table.snapshot.with_statistics([])["num_records"].to_pylist() == [5, 8]
     assert (await table.to_arrow(["n"]))["n"].to_pylist() == [0, 1, 2, 3, 4, 1, 2, 4, 5, 6, 7, 8, 9]
     assert (await table.to_arrow(["n"], Comparison("n", "<", 4)))["n"].to_pylist() == [0, 1, 2, 3, 1, 2]
     assert (await table.to_arrow([])).num_rows == 13

@@ -90,10 +90,10 @@ async def test_statistics_partitions_and_tags_come_back(store, every_type) -> No
     table = await DeltaTable.create(store, "t", schema, partition_by=["part"])
     full = every_type.append_column("part", pa.array(["a b", None] * 20))
     await table.append(full)
-    before = table.files()
+    before = table.snapshot.with_statistics()
     await table.overwrite(full.slice(0, 1))
     await table.restore(1)
-    after = table.files().sort_by("path").drop("commit_version").to_pylist()
+    after = table.snapshot.with_statistics().sort_by("path").drop("commit_version").to_pylist()
     for one, other in zip(after, before.sort_by("path").drop("commit_version").to_pylist(), strict=True):
         # Long decimals are widened whenever they are read: others write them through binary floats.
         assert one.pop("min.cap") <= other.pop("min.cap") <= other.pop("max.cap") <= one.pop("max.cap")

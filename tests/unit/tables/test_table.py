@@ -60,7 +60,7 @@ async def test_what_a_table_says_of_itself(table, store) -> None:
     assert again.snapshot.protocol == table.snapshot.protocol
     assert (again.snapshot.protocol.min_reader_version, again.snapshot.protocol.min_writer_version) == (1, 2)
     assert abs(again.snapshot.timestamp - datetime.now(UTC)) < timedelta(hours=1)
-    (file,) = again.files().to_pylist()
+    (file,) = again.snapshot.with_statistics().to_pylist()
     assert (file["num_records"], file["min.k"], file["max.k"], file["null_count.v"]) == (2, 1, 2, 0)
     assert file["commit_version"] == 1
     assert again.files().equals(table.files())

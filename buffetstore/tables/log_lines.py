@@ -1,0 +1,258 @@
+"""File actions of the Delta log from lines to Arrow columns, by pyarrow's JSON reader.
+
+What the reader cannot express, or might take otherwise than the line parser, is left to that one: see `parse`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json
+
+from buffetstore.tables.actions import CdcFile
+from buffetstore.tables.arrays import present, whole
+from buffetstore.tables.log_columns import ADDS, REMOVES, STRINGS, AddColumns, RemoveColumns, decoded
+from buffetstore.tables.stored_statistics import StoredStatistics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+_BLOCK = 1 << 20  # bytes that one thread parses at a time
+_VECTOR = pa.struct(
+    [
+        ("storageType", pa.string()),
+        ("pathOrInlineDv", pa.string()),
+        ("offset", pa.int32()),
+        ("sizeInBytes", pa.int32()),
+        ("cardinality", pa.int64()),
+        ("maxRowIndex", pa.int64()),
+    ]
+)
+# Of a file action; all that the protocol knows are named, so that an unknown one leaves an entry to the line parser.
+_COMMON = {"path": pa.string(), "dataChange": pa.bool_(), "size": pa.int64(), "stats": pa.string()}
+_ROW_IDS = {"baseRowId": pa.int64(), "defaultRowCommitVersion": pa.int64(), "deletionVector": _VECTOR}
+_FIELDS: dict[str, dict[str, pa.DataType]] = {
+    "add": {**_COMMON, **_ROW_IDS, "modificationTime": pa.int64(), "clusteringProvider": pa.string()},
+    "remove": {**_COMMON, **_ROW_IDS, "deletionTimestamp": pa.int64(), "extendedFileMetadata": pa.bool_()},
+    "cdc": _COMMON,
+}
+_MAPS = ("partitionValues", "tags")
+_FILE_ACTIONS = tuple(f'{{"{kind}":{{'.encode() for kind in _FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """One entry: its file actions, and the lines of the others."""
+
+    adds: AddColumns
+    removes: RemoveColumns
+    cdcs: tuple[CdcFile, ...]
+    others: list[bytes]
+
+
+def parse(entries: Sequence[bytes]) -> list[Parsed] | None:
+    """Return the actions of log entries, parsed together; None where only the line parser knows what they mean."""
+    pieces = [_taken_apart(data) for data in entries]
+    bodies = [body for body, _ in pieces]
+    # Blank lines, other line ends and whatever has not one action a line make these counts wrong, and that shows.
+    ends = np.cumsum(np.array([body.count(b"\n") for body in bodies]))
+    text = b"".join(bodies)
+    if not text or b"\n\n" in text:
+        return None
+    try:
+        add, remove, cdc = _read(text, bodies)
+        if not _one_each(len(add), int(ends[-1]), add, remove, cdc):
+            return None
+        adds, removes = _adds(present(add)), _removes(present(remove))
+        if not text.isascii() or b"\\u" in text:  # the reader lets text pass that is not UTF-8
+            adds.batch.validate(full=True)
+            adds.statistics.texts().validate(full=True)
+            removes.validate(full=True)
+        cdcs = _cdcs(present(cdc))
+    except (ValueError, KeyError, AttributeError):  # pa.ArrowInvalid is a ValueError
+        return None
+    needed = ("path", "size", "modification_time")
+    if any(adds.batch[name].null_count for name in needed) or removes["path"].null_count:
+        return None
+    places = zip(*(_ranges(kind, ends) for kind in (add, remove, cdc)), strict=True)
+    return [
+        Parsed(adds.part(a.start, a.stop), RemoveColumns(removes[b]), cdcs[c], others)
+        for (a, b, c), (_, others) in zip(places, pieces, strict=True)
+    ]
+
+
+def _read(text: bytes, bodies: Sequence[bytes]) -> list[pa.StructArray]:
+    """Return the bodies of each kind of file action, null in the lines of others."""
+    fields, keys = _seen(bodies)
+    try:
+        return _read_as(text, _layout(fields, keys))
+    except pa.ArrowInvalid:
+        # A later line has fields that those looked at have not. All that there may be would double the time.
+        return _read_as(
+            text, _layout({kind: {**known, **dict.fromkeys(keys)} for kind, known in _FIELDS.items()}, keys)
+        )
+
+
+def _read_as(text: bytes, layout: pa.Schema) -> list[pa.StructArray]:
+    found = pyarrow.json.read_json(
+        pa.BufferReader(text),
+        read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
+        parse_options=pyarrow.json.ParseOptions(explicit_schema=layout, unexpected_field_behavior="error"),
+    )
+    return [whole(found[kind]) if kind in layout.names else pa.nulls(len(found), pa.struct([])) for kind in _FIELDS]
+
+
+def _taken_apart(data: bytes) -> tuple[bytes, list[bytes]]:
+    """Return the lines of file actions, and those before and after them: writers put the others there."""
+    data = data if data.endswith(b"\n") else data + b"\n"
+    start, before = 0, []
+    while start < len(data) and not data.startswith(_FILE_ACTIONS, start):
+        end = data.index(b"\n", start) + 1
+        before.append(data[start:end])
+        start = end
+    end, after = len(data), []
+    while end > start and not data.startswith(_FILE_ACTIONS, at := data.rfind(b"\n", start, end - 1) + 1 or start):
+        after.append(data[at:end])
+        end = at
+    return data[start:end], before + after[::-1]
+
+
+def _seen(bodies: Sequence[bytes]) -> tuple[dict[str, dict[str, None]], dict[str, dict[str, None]]]:
+    """Return by kind of action the fields that a few lines have, and by field that is a map the keys in it."""
+    fields: dict[str, dict[str, None]] = {kind: {} for kind in _FIELDS}
+    keys: dict[str, dict[str, None]] = {name: {} for name in _MAPS}
+    for body in bodies:
+        for line in _sample(body):
+            for kind, action in json.loads(line).items():
+                fields[kind] |= dict.fromkeys(action)
+                for name in _MAPS:
+                    keys[name] |= dict.fromkeys(action.get(name) or ())
+    return fields, keys
+
+
+def _layout(fields: Mapping[str, Iterable[str]], keys: Mapping[str, Iterable[str]]) -> pa.Schema:
+    """Return the columns to read: maps as structs of their keys."""
+    maps = {name: pa.struct([(key, pa.string()) for key in held]) for name, held in keys.items()}
+    return pa.schema(
+        [
+            (kind, pa.struct([(name, maps[name] if name in maps else _FIELDS[kind][name]) for name in held]))
+            for kind, held in fields.items()
+            if held
+        ]
+    )
+
+
+def _sample(body: bytes) -> Iterator[bytes]:
+    if not body:
+        return
+    yield body[: body.index(b"\n")]
+    yield body[body.rfind(b"\n", 0, -1) + 1 :]
+    if (at := body.find(b'\n{"remove":{') + 1) > 0:
+        yield body[at : body.index(b"\n", at)]
+
+
+def _one_each(rows: int, lines: int, *kinds: pa.Array) -> bool:
+    return rows == lines == sum(rows - int(kind.null_count) for kind in kinds)
+
+
+def _ranges(kind: pa.Array, ends: NDArray[np.int64]) -> list[slice]:
+    """Return for each entry which of the actions of a kind are its own."""
+    before = np.concatenate([[0], np.cumsum(kind.is_valid().to_numpy(zero_copy_only=False))])
+    return [slice(int(at), int(end)) for at, end in pairwise(before[np.concatenate([[0], ends])])]
+
+
+def _adds(found: pa.StructArray) -> AddColumns:
+    columns = _Fields(found, "add")
+    log_paths = columns["path"]
+    batch = pa.record_batch(
+        [
+            decoded(log_paths),
+            log_paths,
+            columns["size"],
+            columns["modificationTime"],
+            _map(columns["partitionValues"], keep_nulls=True),
+            _map(columns["tags"]),
+            pc.fill_null(columns["dataChange"], True),
+            _vectors(columns["deletionVector"]),
+        ],
+        schema=ADDS,
+    )
+    return AddColumns(batch, StoredStatistics.of_texts(columns["stats"]))
+
+
+def _removes(found: pa.StructArray) -> pa.RecordBatch:
+    columns = _Fields(found, "remove")
+    log_paths = columns["path"]
+    return pa.record_batch(
+        [
+            decoded(log_paths),
+            log_paths,
+            columns["deletionTimestamp"],
+            pc.fill_null(columns["dataChange"], True),
+            _map(columns["partitionValues"], keep_nulls=True),
+            columns["size"],
+            _map(columns["tags"]),
+            _vectors(columns["deletionVector"]),
+        ],
+        schema=REMOVES,
+    )
+
+
+class _Fields:
+    """The fields of the actions of a kind, null where no action has them."""
+
+    def __init__(self, bodies: pa.StructArray, kind: str) -> None:
+        self._bodies = bodies
+        self._names = {field.name for field in bodies.type}
+        self._kinds = _FIELDS[kind]
+
+    def __getitem__(self, name: str) -> pa.Array:
+        if name in self._names:
+            return self._bodies.field(name)
+        return pa.nulls(len(self._bodies), self._kinds.get(name, pa.struct([])))
+
+
+def _cdcs(found: pa.StructArray) -> tuple[CdcFile, ...]:
+    columns = _Fields(found, "cdc")
+    if columns["path"].null_count or columns["size"].null_count:
+        raise ValueError("a cdc action has no path or no size")
+    bodies = found.to_pylist()
+    for body in bodies:
+        body["partitionValues"] = body.get("partitionValues") or None
+    return tuple(CdcFile.from_json(body) for body in bodies)
+
+
+def _map(found: pa.StructArray, *, keep_nulls: bool = False) -> pa.MapArray:
+    """Return the structs as maps; a key that is absent from one says as much as one that is null."""
+    rows, names = len(found), [field.name for field in found.type]
+    if not names or found.null_count == rows:
+        ends = pa.array(np.zeros(rows + 1, np.int32))
+        nothing = pa.array([], pa.string())
+        return pa.MapArray.from_arrays(ends, nothing, nothing, STRINGS, mask=found.is_null())
+    # Row by row: a row's values are those at its number in each of the columns.
+    order = pa.array(np.arange(rows * len(names)).reshape(len(names), rows).T.ravel())
+    values = pa.concat_arrays(found.flatten()).take(order)
+    keys = pa.DictionaryArray.from_arrays(np.tile(np.arange(len(names), dtype=np.int32), rows), names).cast(pa.string())
+    kept = np.repeat(found.is_valid().to_numpy(zero_copy_only=False), len(names))
+    if not keep_nulls:
+        kept &= values.is_valid().to_numpy(zero_copy_only=False)
+    counts = np.concatenate([[0], np.cumsum(kept.reshape(rows, len(names)).sum(axis=1))]).astype(np.int32)
+    chosen = pa.array(kept)
+    return pa.MapArray.from_arrays(
+        pa.array(counts), keys.filter(chosen), values.filter(chosen), STRINGS, mask=found.is_null()
+    )
+
+
+def _vectors(found: pa.StructArray) -> pa.Array:
+    if found.null_count == len(found):
+        return pa.nulls(len(found), pa.string())
+    held = [{name: value for name, value in (body or {}).items() if value is not None} for body in found.to_pylist()]
+    return pa.array([json.dumps(body) if body else None for body in held], pa.string())
