@@ -185,7 +185,7 @@ def _function(value: Value, name: FunctionName, argument: Any) -> Any:
 
 
 def _floats(column: Any) -> Any:
-    return column.cast(pa.float64())
+    return column.cast(pa.float64(), safe=False)  # whole numbers beyond 2**53 become the nearest
 
 
 def evaluate_value(value: Value, row: Mapping[str, Any]) -> Any:

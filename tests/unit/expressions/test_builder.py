@@ -142,6 +142,7 @@ def test_sums_of_decimals_and_whole_numbers_are_exact() -> None:
     assert values(PRICE / 3, price=prices) == [pytest.approx(0.1 / 3), None]
     assert values(PRICE * 0.5, price=prices) == [pytest.approx(0.05), None]
     assert values(col("n") + col("n"), n=pa.array([2**62 - 1, None])) == [2**63 - 2, None]
+    assert values(col("n") / 2, n=pa.array([2**62 + 1])) == [float(2**61)]
     assert values(col("u") + 0, u=pa.array([2**64 - 1], pa.uint64())) == [Decimal(2**64 - 1)]
 
 
