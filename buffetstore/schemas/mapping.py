@@ -47,7 +47,9 @@ class Mapping:
         The names of a headerless source's columns, in order.
     file_pattern:
         A regular expression that finds fields in a file's name by named groups; the group `date` is the day of
-        `milliseconds`.
+        `milliseconds`. It is tried on the name of an archive's member, then on the file's, then on the whole path.
+    upper:
+        The groups of `file_pattern` that are written in capitals: a file called ``aapl.csv`` is about AAPL.
     index:
         The field, or fields of a multi-index, that the index of a pandas frame is.
     milliseconds:
@@ -68,6 +70,7 @@ class Mapping:
     scale: Decimal | Fields[str, Decimal] | None = None
     header: tuple[str, ...] = ()
     file_pattern: str | None = None
+    upper: tuple[str, ...] = ()
     index: str | tuple[str, ...] | None = None
     milliseconds: str | None = None
     date: Day | None = None
@@ -81,11 +84,10 @@ class Mapping:
             raise MappingError(f"field {twice[0]!r} is mapped to a column and set to a constant; choose one")
         if len(set(self.header)) < len(self.header):
             raise MappingError(f"header {', '.join(self.header)} has a name twice")
-        if self.file_pattern is not None:
-            try:
-                re.compile(self.file_pattern)
-            except re.error as error:
-                raise MappingError(f"file_pattern {self.file_pattern!r} is no regular expression: {error}") from error
+        groups = _groups(self.file_pattern)
+        for name in self.upper:
+            if name not in groups:
+                raise MappingError(f"upper names {name!r}, which is no group of file_pattern {self.file_pattern!r}")
         for number in [self.scale] if isinstance(self.scale, Decimal | None) else self.scale.values():
             power_of_ten(number)
 
@@ -96,6 +98,7 @@ class Mapping:
         map: Iterable[str] = (),  # noqa: A002 the name of the option
         set: Iterable[str] = (),  # noqa: A002
         scale: str | None = None,
+        base: Mapping | None = None,
         **others: Any,
     ) -> Mapping:
         """Return the mapping that command-line options state.
@@ -108,11 +111,21 @@ class Mapping:
             ``'data_source=yahoo'``: field, value.
         scale:
             ``'0.0001'`` for every price, or ``'bid=0.01,ask=0.01'``.
+        base:
+            What holds where the options say nothing.
         others:
             The other parameters of `Mapping`.
         """
+        base = base or cls()
         columns = {target: source for source, target in (_pair("--map", item) for item in map)}
-        return cls(columns=columns, constants=dict(_pair("--set", item) for item in set), scale=_scale(scale), **others)
+        constants = dict(_pair("--set", item) for item in set)
+        given = {name: value for name, value in {**others, "scale": _scale(scale)}.items() if value not in (None, ())}
+        return replace(
+            base,
+            columns={name: source for name, source in base.columns.items() if name not in constants} | columns,
+            constants={name: value for name, value in base.constants.items() if name not in columns} | constants,
+            **given,
+        )
 
     @property
     def index_fields(self) -> tuple[str, ...]:
@@ -134,22 +147,27 @@ class Mapping:
             )
         return self.date
 
-    def for_file(self, name: str) -> Mapping:
-        """Return the mapping with what the file's name says.
+    def for_file(self, *names: str) -> Mapping:
+        """Return the mapping with what the file's name says: the first of these that matches `file_pattern`.
 
         Raises
         ------
         MappingError
-            The name does not match `file_pattern`.
+            None of them matches.
         """
         if self.file_pattern is None:
             return self
-        found = re.search(self.file_pattern, name)
+        found = next(filter(None, (re.search(self.file_pattern, name) for name in names)), None)
         if found is None:
-            raise MappingError(f"file name {name!r} does not match file_pattern {self.file_pattern!r}")
-        said = {group: text for group, text in found.groupdict().items() if text is not None}
+            shown = " nor ".join(map(repr, dict.fromkeys(names)))
+            raise MappingError(f"file name {shown} does not match file_pattern {self.file_pattern!r}")
+        said = {
+            group: text.upper() if group in self.upper else text
+            for group, text in found.groupdict().items()
+            if text is not None
+        }
         day = said.pop(_DATE, None)
-        return replace(self, from_name=said, date=self.date if day is None else _day(day, name))
+        return replace(self, from_name=said, date=self.date if day is None else _day(day, found.string))
 
     def shift(self, name: str, kind: pa.DataType) -> int:
         """Return the power of ten by which the field's source values are multiplied."""
@@ -231,6 +249,13 @@ def power_of_ten(number: Decimal | None) -> int:
     if number != Decimal(1).scaleb(exponent) or not -8 <= exponent <= 8:
         raise MappingError(f"scale {number!r} is no power of ten between 1e-8 and 1e8, e.g. Decimal('0.0001')")
     return exponent
+
+
+def _groups(pattern: str | None) -> Fields[str, int]:
+    try:
+        return {} if pattern is None else re.compile(pattern).groupindex
+    except (re.error, TypeError) as error:
+        raise MappingError(f"file_pattern {pattern!r} is no regular expression: {error}") from error
 
 
 def _check_zone(tz: str | None) -> None:

@@ -12,13 +12,12 @@ from buffetstore.errors import MappingError
 from buffetstore.ingest import ImportResult, Source, import_file
 from buffetstore.objects import MemoryStore
 from buffetstore.query import DataQuery
-from buffetstore.schemas import Mapping, SchemaManager
+from buffetstore.schemas import Mapping
 from buffetstore.storage import LakeStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONTRACT = SchemaManager().contract("market_data")
 YAHOO = Mapping.from_options(
     map=["Date=timestamp", "Close=price", "Volume=volume"], set=["data_source=yahoo"], symbol="AAPL", tz="UTC"
 )
@@ -49,7 +48,7 @@ async def prices(storage: LakeStorage) -> list[float]:
 
 
 async def ingest(storage: LakeStorage, path: Path, mapping: Mapping = YAHOO, **options: object) -> ImportResult:
-    return await import_file(storage, CONTRACT, Source(path), mapping=mapping, **options)
+    return await import_file(storage, "market_data", path, mapping=mapping, **options)
 
 
 async def test_good_rows_are_stored_and_strays_are_named(storage: LakeStorage, tmp_path: Path) -> None:
@@ -57,7 +56,7 @@ async def test_good_rows_are_stored_and_strays_are_named(storage: LakeStorage, t
     result = await ingest(storage, tmp_path / "aapl.csv")
     assert (result.rows, result.inserted, result.rejected) == (2, 2, 0)
     assert result.ignored_columns == ["Dividends"]
-    assert (result.quarantine, names_in(tmp_path)) == (None, ["aapl.csv"])
+    assert (result.rejected_file, names_in(tmp_path)) == (None, ["aapl.csv"])
     assert await prices(storage) == [185.64, 184.25]
 
 
@@ -66,7 +65,7 @@ async def test_bad_rows_are_set_aside_with_number_text_and_reason(storage: LakeS
     result = await ingest(storage, tmp_path / "aapl.csv")
     assert (result.rows, result.inserted, result.rejected) == (6, 2, 4)
     assert await prices(storage) == [185.64, 184.25]
-    assert result.quarantine == str(tmp_path / "aapl.rejected.csv")
+    assert result.rejected_file == str(tmp_path / "aapl.rejected.csv")
     kept = pa.csv.read_csv(tmp_path / "aapl.rejected.csv").to_pylist()
     by_date = {row["Date"]: row for row in kept if row["Date"]}
     assert {
@@ -90,7 +89,7 @@ async def test_mended_rows_are_ingested_from_the_quarantine_file_itself(storage:
     aside = tmp_path / "aapl.rejected.csv"
     aside.write_text(aside.read_text().replace("oops", "186.5"))
     result = await ingest(storage, aside)
-    assert (result.inserted, result.quarantine) == (1, str(tmp_path / "aapl.rejected.rejected.csv"))
+    assert (result.inserted, result.rejected_file) == (1, str(tmp_path / "aapl.rejected.rejected.csv"))
     assert 186.5 in await prices(storage)
     assert "186.5" in aside.read_text(), "the source is never touched"
 
@@ -131,7 +130,7 @@ async def test_batches_are_commits_and_progress_is_told(storage: LakeStorage, tm
     told: list[tuple[float, int]] = []
     result = await import_file(
         storage,
-        CONTRACT,
+        "market_data",
         Source(tmp_path / "aapl.parquet", batch_rows=4),
         mapping=YAHOO,
         on_progress=lambda share, so_far: told.append((share, so_far.rows)),
@@ -149,7 +148,7 @@ async def test_a_mapping_that_does_not_fit_stores_nothing(storage: LakeStorage, 
 
 async def test_headerless_prices_in_ten_thousandths(storage: LakeStorage, tmp_path: Path) -> None:
     (tmp_path / "aapl.csv").write_text("20240102 00:00,1856400,1860000,1850000,1856400,100\n")
-    result = await import_file(storage, CONTRACT, Source(tmp_path / "aapl.csv", header=LEAN.header), mapping=LEAN)
+    result = await import_file(storage, "market_data", tmp_path / "aapl.csv", mapping=LEAN)
     assert result.inserted == 1
     assert await prices(storage) == [185.64]
 

@@ -32,9 +32,9 @@ def test_csv_plain_packed_and_many_in_one(tmp_path: Path) -> None:
     assert rows_of(Source(tmp_path / "a.csv")) == ROWS
     assert rows_of(Source(tmp_path / "a.csv.gz")) == ROWS
     batches = list(Source(tmp_path / "a.zip").batches())
-    assert [(batch.member, batch.first, batch.share) for batch in batches] == [
-        ("one.csv", 0, 0.5),
-        ("deep/two.csv", 0, 1.0),
+    assert [(batch.member, batch.numbers.tolist(), batch.share) for batch in batches] == [
+        ("one.csv", [0, 1], 0.5),
+        ("two.csv", [0, 1], 1.0),
     ]
     assert [row for batch in batches for row in batch.rows.to_pylist()] == ROWS * 2
     assert next(iter(Source(tmp_path / "a.csv.gz").batches())).member == "a.csv"
@@ -43,7 +43,11 @@ def test_csv_plain_packed_and_many_in_one(tmp_path: Path) -> None:
 def test_parquet_in_batches_keeps_its_types(tmp_path: Path) -> None:
     pq.write_table(pa.table({"n": range(10)}), tmp_path / "a.parquet")
     batches = list(Source(tmp_path / "a.parquet", batch_rows=4).batches())
-    assert [(batch.first, len(batch.rows), batch.share) for batch in batches] == [(0, 4, 0.4), (4, 4, 0.8), (8, 2, 1.0)]
+    assert [(int(batch.numbers[0]), len(batch.rows), batch.share) for batch in batches] == [
+        (0, 4, 0.4),
+        (4, 4, 0.8),
+        (8, 2, 1.0),
+    ]
     assert batches[0].rows["n"].type == pa.int64()
 
 
@@ -52,7 +56,7 @@ def test_large_csv_comes_in_batches_of_about_the_size_asked(tmp_path: Path) -> N
     (tmp_path / "a.csv").write_text("a,b\n" + "".join(f"{number},{line}\n" for number in range(200_000)))
     batches = list(Source(tmp_path / "a.csv", batch_rows=50_000).batches())
     assert len(batches) > 1
-    assert [batch.first for batch in batches] == [
+    assert [int(batch.numbers[0]) for batch in batches] == [
         sum(len(earlier.rows) for earlier in batches[:number]) for number in range(len(batches))
     ]
     assert sum(len(batch.rows) for batch in batches) == 200_000
@@ -77,7 +81,11 @@ def test_lines_that_are_no_rows_are_told_with_their_text(tmp_path: Path) -> None
     (tmp_path / "a.csv").write_text("a,b\n1,2\n1,2,3\n4,5\n6\n")
     (batch,) = Source(tmp_path / "a.csv").batches()
     assert batch.rows.to_pylist() == [{"a": "1", "b": "2"}, {"a": "4", "b": "5"}]
-    assert batch.malformed == (("1,2,3", "3 fields instead of 2"), ("6", "1 fields instead of 2"))
+    assert batch.numbers.tolist() == [0, 2]
+    assert [(line.record, line.text, line.reason) for line in batch.malformed] == [
+        (1, "1,2,3", "3 fields instead of 2"),
+        (3, "6", "1 fields instead of 2"),
+    ]
 
 
 def test_quoted_fields_hold_commas_and_lines(tmp_path: Path) -> None:

@@ -1,0 +1,166 @@
+"""Text with delimiters, as batches of text columns; and what its first lines tell about it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv
+
+from buffetstore.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from numpy.typing import NDArray
+
+OWN_COLUMNS = ("_record", "_reasons", "_line")
+"""What a file of rejected rows has before the columns of the file that they come from."""
+_BLOCK_BYTES = 8 * 1024 * 1024
+_HEAD_BYTES = 64 * 1024
+_DELIMITERS = (",", ";", "\t", "|")
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """A line that is no row: its number among the rows (0 is the first), its text, and what is wrong with it."""
+
+    record: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delimited:
+    """How a text is laid out.
+
+    Parameters
+    ----------
+    header:
+        Names of the columns where the text has none.
+    delimiter:
+        None finds it in the first line.
+    """
+
+    header: Sequence[str] = ()
+    delimiter: str | None = None
+    encoding: str = "utf-8"
+
+    def batches(
+        self, opened: Callable[[], AbstractContextManager[Any]], name: str, rows: int
+    ) -> Iterator[tuple[pa.Table, NDArray[np.int64], Sequence[Malformed]]]:
+        """Yield tables of about so many rows, the number of each row (0 is the first), and the lines between them.
+
+        Raises
+        ------
+        InvalidInputError
+            It has no columns, two of one name, or is in another encoding.
+        pyarrow.ArrowInvalid, CorruptFileError
+            It cannot be decoded.
+        """
+        with opened() as stream:
+            head = stream.read(_HEAD_BYTES)
+        if not head.strip():
+            raise InvalidInputError(f"{name} is empty", key=name)
+        return _Reading(self._sniffed(head), name).batches(opened, rows, head)
+
+    def _sniffed(self, head: bytes) -> Delimited:
+        text = head.decode(self.encoding, errors="ignore").lstrip("\ufeff")
+        line = next((line for line in text.splitlines() if line.strip()), "")
+        if tuple(name.strip('"') for name in line.split(",")[: len(OWN_COLUMNS)]) == OWN_COLUMNS:
+            return Delimited(delimiter=",")
+        return self if self.delimiter else replace(self, delimiter=_delimiter_of(line, len(self.header)))
+
+
+def _delimiter_of(line: str, columns: int) -> str:
+    """Return the delimiter that cuts a line to so many columns; without a number, the first that is in it."""
+    outside = "".join(line.split('"')[::2])
+    fits = (each for each in _DELIMITERS if (outside.count(each) == columns - 1 if columns else each in outside))
+    return next(fits, ",")
+
+
+@dataclass(slots=True)
+class _Reading:
+    layout: Delimited
+    name: str
+    malformed: list[Malformed] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
+
+    def batches(
+        self, opened: Callable[[], AbstractContextManager[Any]], rows: int, head: bytes
+    ) -> Iterator[tuple[pa.Table, NDArray[np.int64], Sequence[Malformed]]]:
+        columns = self.layout.header or self._columns(head)
+        own = tuple(columns[: len(OWN_COLUMNS)]) == OWN_COLUMNS
+        # Only an empty field is null: NA is a ticker, and what is no number is for the contract to name.
+        convert = csv.ConvertOptions(
+            column_types=dict.fromkeys(columns, pa.string()),
+            include_columns=columns[len(OWN_COLUMNS) :] if own else columns,
+            null_values=[""],
+            strings_can_be_null=True,
+        )
+        first = 0
+        with opened() as stream, csv.open_csv(stream, self._read(_BLOCK_BYTES), self._parse(), convert) as reader:
+            for table in _gathered(reader, rows):
+                yield table, self._numbers(first, len(table)), self._told()
+                first += len(table)
+            if self.malformed:
+                yield reader.schema.empty_table(), np.empty(0, np.int64), self._told()
+
+    def _read(self, block: int) -> csv.ReadOptions:
+        names = list(self.layout.header) or None
+        return csv.ReadOptions(block_size=block, column_names=names, encoding=self.layout.encoding, use_threads=False)
+
+    def _parse(self) -> csv.ParseOptions:
+        return csv.ParseOptions(
+            delimiter=self.layout.delimiter, newlines_in_values=True, invalid_row_handler=self._note
+        )
+
+    def _note(self, row: csv.InvalidRow) -> str:
+        record = row.number - (1 if self.layout.header else 2)
+        self.skipped.append(record)
+        wrong = f"{row.actual_columns} fields instead of {row.expected_columns}"
+        self.malformed.append(Malformed(record, row.text, wrong))
+        return "skip"
+
+    def _told(self) -> Sequence[Malformed]:
+        told, self.malformed = tuple(self.malformed), []
+        return told
+
+    def _numbers(self, first: int, count: int) -> NDArray[np.int64]:
+        """Return the numbers of rows, of which lines that are no rows have some too."""
+        rows = np.arange(first, first + count)
+        before = np.array(self.skipped, np.int64) - np.arange(len(self.skipped))
+        return rows + np.searchsorted(before, rows, side="right")
+
+    def _columns(self, head: bytes) -> Sequence[str]:
+        text = head.decode(self.layout.encoding, errors="ignore").lstrip("\ufeff").encode()
+        read = csv.ReadOptions(block_size=2 * _HEAD_BYTES, use_threads=False)
+        parse = csv.ParseOptions(
+            delimiter=self.layout.delimiter, newlines_in_values=True, invalid_row_handler=lambda _: "skip"
+        )
+        with csv.open_csv(io.BytesIO(text), read, parse) as reader:
+            columns: list[str] = reader.schema.names
+        twice = sorted({column for column in columns if columns.count(column) > 1})
+        if twice:
+            raise InvalidInputError(
+                f"{self.name} has two columns {twice[0]!r}: give header names of your own", key=self.name
+            )
+        return columns
+
+
+def _gathered(reader: Any, rows: int) -> Iterator[pa.Table]:
+    """Put blocks together until a batch is full."""
+    blocks: list[pa.RecordBatch] = []
+    held = 0
+    for block in reader:
+        blocks.append(block)
+        held += len(block)
+        if held >= rows:
+            yield pa.Table.from_batches(blocks)
+            blocks, held = [], 0
+    if held:
+        yield pa.Table.from_batches(blocks)
