@@ -5,6 +5,7 @@ Both ways give the same verdict; `buffetstore.schemas.values` is the oracle.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import date, datetime
 from itertools import groupby
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 
 from buffetstore.resilience.threads import give_way
 from buffetstore.schemas import values as one
+from buffetstore.schemas.columns import Range, extremes, floats, in_one_piece
 from buffetstore.schemas.natural import natural
 from buffetstore.schemas.rounding import relabelled, round_floats
 from buffetstore.schemas.timestamps import (
@@ -71,6 +73,7 @@ class Column:
     def __init__(self, target: Target, errors: Findings) -> None:
         self.target = target
         self.rounded = 0
+        self.range: Range | None = None
         self._errors = errors
         self._pieces: list[tuple[pa.Array, int, bool]] = []
         self._rows = 0
@@ -85,8 +88,22 @@ class Column:
 
     def add_array(self, array: pa.Array | pa.ChunkedArray) -> None:
         """Add Arrow values."""
+        if pa.types.is_dictionary(array.type):
+            array = self._codes(array)
         for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
-            self._add(chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk)
+            self._add(chunk)
+
+    def _codes(self, array: pa.Array | pa.ChunkedArray) -> pa.Array:
+        """Return a column of codes as it is where it is to be one of strings, else the values that they stand for."""
+        if isinstance(array, pa.ChunkedArray):
+            array = in_one_piece(array if array.num_chunks == 1 else array.unify_dictionaries())
+        words = _cast(array.dictionary, self.target.type) if _is_text(array.type.value_type) else None
+        if words is None or words.null_count or not pa.types.is_string(self.target.type):
+            return array.dictionary_decode()
+        if array.type == pa.dictionary(pa.int32(), pa.string()):
+            return array
+        codes = _cast(array.indices, pa.int32())
+        return array.dictionary_decode() if codes is None else pa.DictionaryArray.from_arrays(codes, words)
 
     def add_nulls(self, rows: int) -> None:
         """Add rows without a value."""
@@ -103,7 +120,8 @@ class Column:
         for (kind, done), group in groupby(self._pieces, key=lambda piece: (piece[0].type, piece[2])):
             pieces = list(group)
             arrays = [array for array, _, _ in pieces]
-            if done or (kind == target.read_as and not pa.types.is_floating(kind)):
+            are_codes = pa.types.is_dictionary(kind) and len(self._pieces) == 1
+            if done or are_codes or (kind == target.read_as and not pa.types.is_floating(kind)):
                 coerced += arrays
             else:
                 whole = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
@@ -114,6 +132,8 @@ class Column:
             coerced = [pa.concat_arrays(coerced)]
         if target.day is not None:
             coerced = [self._since_midnight(coerced[0], target.day)]
+        if coerced and pa.types.is_dictionary(coerced[0].type):
+            return pa.chunked_array(coerced)
         return pa.chunked_array(coerced, target.type)
 
     def _since_midnight(self, counts: pa.Array, day: date) -> pa.Array:
@@ -127,6 +147,8 @@ class Column:
         return _from_local(self, local, local, 0)
 
     def _coerce(self, array: pa.Array, offset: int) -> pa.Array:
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
         if pa.types.is_null(array.type):
             return pa.nulls(len(array), self.target.read_as)
         kernel = next((kernel for fits, kernel in _KERNELS if fits(self.target.read_as)), None)
@@ -264,6 +286,12 @@ def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
             return None
         array = found
     doubles = array.cast(pa.float64())
+    if len(doubles) > doubles.null_count:
+        low, high = extremes(floats(doubles))
+        if math.isfinite(low) and math.isfinite(high):
+            found = _cast(doubles, column.target.type)
+            column.range = None if found is None else Range(found, low, high)
+            return found
     x = doubles.to_numpy(zero_copy_only=False)
     if np.count_nonzero(~np.isfinite(x)) == doubles.null_count:  # only nulls are not finite
         return _cast(doubles, column.target.type)

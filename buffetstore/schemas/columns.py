@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from numpy.typing import NDArray
 
 WORD_DIGITS = 18  # a decimal of so many digits is one 64-bit word and its sign
@@ -24,14 +26,48 @@ class Encoded:
     values: pa.Array
 
 
-class Columns:
-    """The columns of a table, by name."""
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The least and the greatest value of an array, found when it was taken in; what lies under a null may count."""
 
-    def __init__(self, table: pa.Table) -> None:
+    array: pa.Array
+    low: Any
+    high: Any
+
+    def is_of(self, array: pa.Array) -> bool:
+        """Tell whether this is the array, or another view of the same memory."""
+        return array is self.array or (len(array) == len(self.array) and _places(array) == _places(self.array))
+
+
+class Columns:
+    """The columns of a table, by name.
+
+    Parameters
+    ----------
+    ranges:
+        What is known of columns; of those that have changed since it is forgotten.
+    """
+
+    def __init__(self, table: pa.Table, ranges: Mapping[str, Range] | None = None) -> None:
         self.rows = table.num_rows
         self.table = table
+        self._ranges = ranges or {}
         self._arrays: dict[str, pa.Array] = {}
         self._encoded: dict[str, Encoded] = {}
+
+    def representative(self, name: str) -> pa.Array:
+        """Return a piece of the column that has all of its values: of one that repeats a block, the block."""
+        column = self.table[name]
+        return column.chunk(0) if repeats_block(column) else self.array(name)
+
+    def range(self, name: str) -> Range | None:
+        """Return the column's extremes where they are known."""
+        known = self._ranges.get(name)
+        return known if known is not None and known.is_of(self.array(name)) else None
+
+    def plain(self, names: Iterable[str]) -> pa.Table:
+        """Return these columns, codes of strings as the strings."""
+        return decoded(self.table.select(sorted(names)))
 
     def array(self, name: str) -> pa.Array:
         """Return the column in one piece."""
@@ -44,6 +80,37 @@ class Columns:
         if name not in self._encoded:
             self._encoded[name] = encode(self.array(name))
         return self._encoded[name]
+
+
+def decoded(table: pa.Table, names: Iterable[str] | None = None) -> pa.Table:
+    """Return the table with strings in the place of codes: in these columns, by default in all."""
+    for at, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and (names is None or field.name in names):
+            kind = field.type.value_type
+            table = table.set_column(at, pa.field(field.name, kind, field.nullable), table.column(at).cast(kind))
+    return table
+
+
+def constant(value: pa.Scalar, rows: int) -> pa.ChunkedArray:
+    """Return a column of one value, as one block over and over: it costs nothing, however many rows there are."""
+    block = pa.repeat(value, min(rows, _BLOCK))
+    rest = [block.slice(0, rows % _BLOCK)] if rows % _BLOCK and rows > _BLOCK else []
+    return pa.chunked_array([block] * max(rows // _BLOCK, 1) + rest, value.type)
+
+
+def repeats_block(column: pa.ChunkedArray) -> bool:
+    """Tell whether every chunk is the first one over again, or its beginning."""
+    if column.num_chunks < 2:
+        return False
+    first = column.chunk(0)
+    return not pa.types.is_nested(first.type) and all(
+        len(chunk) <= len(first) and _places(chunk) == _places(first) for chunk in column.iterchunks()
+    )
+
+
+def _places(array: pa.Array) -> tuple[int, ...]:
+    """Return where in memory the array is."""
+    return (array.offset, *(0 if buffer is None else buffer.address for buffer in array.buffers()))
 
 
 def in_one_piece(column: Any) -> pa.Array:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError
 from buffetstore.schemas.availability import stated
+from buffetstore.schemas.columns import constant, decoded
 from buffetstore.schemas.fill import replaced
 from buffetstore.schemas.timestamps import rows_where
 
@@ -35,6 +36,7 @@ def complete(
     warnings: Findings,
 ) -> pa.Table:
     """Return the typed rows with what they leave out: constants, defaults, load time, version, derived fields."""
+    table = decoded(table, _touched(table, contract, constants))
     for spec in contract.fields:
         for spelling in spec.spellings:
             table = replaced(table, spec.name, _spelled(table[spec.name], spelling.spell))
@@ -43,11 +45,21 @@ def complete(
     table = _agreed(table, "version", contract.version, "version_conflict", "the schema version is", errors)
     for spec in contract.fields:
         if spec.default is not None and table[spec.name].null_count:
-            table = replaced(table, spec.name, pc.fill_null(table[spec.name], pa.scalar(spec.default, spec.type)))
+            table = replaced(table, spec.name, _filled(table[spec.name], pa.scalar(spec.default, spec.type)))
     table = _stamp(table, contract, available_at, now, errors)
     for fill in contract.fills:
         table = fill.function(table, warnings)
     return table
+
+
+def _touched(table: pa.Table, contract: Contract, constants: dict[str, Any]) -> set[str]:
+    """Return the columns whose values are looked at; the others may stay codes."""
+    if any(fill.same is None for fill in contract.fills):
+        return set(table.column_names)
+    lacking = (s.name for s in contract.fields if s.default is not None and table[s.name].null_count)
+    spelled = (spec.name for spec in contract.fields if spec.spellings)
+    same = (name for fill in contract.fills for name in fill.same or ())
+    return {"version", *constants, *lacking, *spelled, *same}
 
 
 def _spelled(column: pa.ChunkedArray, spell: Callable[[Any], Any]) -> pa.ChunkedArray:
@@ -70,19 +82,25 @@ def _agreed(table: pa.Table, name: str, value: Any, error_type: str, source: str
         if len(rows):
             errors.add_rows(name, error_type, rows, lambda row: f"{name} is {column[row]}, {source} {value}")
     if column.null_count:
-        column_ = pa.repeat(wanted, len(column)) if column.null_count == len(column) else pc.fill_null(column, wanted)
-        table = replaced(table, name, column_)
+        table = replaced(table, name, _filled(column, wanted))
     return table
+
+
+def _filled(column: pa.ChunkedArray, value: pa.Scalar) -> pa.ChunkedArray:
+    if column.null_count == len(column):
+        return constant(value, len(column))
+    return pc.fill_null(column, value) if column.null_count else column
 
 
 def _stamp(
     table: pa.Table, contract: Contract, available_at: str | datetime | None, now: datetime, errors: Findings
 ) -> pa.Table:
-    present = pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), table.num_rows)
+    present = pa.scalar(now, pa.timestamp("us", "UTC"))
     if "created_at" in table.column_names:
-        if table["created_at"].null_count:
-            table = replaced(table, "created_at", pc.coalesce(table["created_at"], present))
-        _refuse_future(table, "created_at", now, errors)
+        given = table["created_at"].null_count < table.num_rows
+        table = replaced(table, "created_at", _filled(table["created_at"], present))
+        if given:
+            _refuse_future(table, "created_at", now, errors)
     if "available_at" not in table.column_names:
         return table
     if contract.availability == "observed":
@@ -90,7 +108,7 @@ def _stamp(
             raise InvalidInputError(
                 f"available_at={available_at!r}: {contract.data_type} is stamped by the store when it is written"
             )
-        return replaced(table, "available_at", present)
+        return replaced(table, "available_at", constant(present, table.num_rows))
     if available_at is not None:
         said = stated(table, available_at)
         table = replaced(table, "available_at", pc.coalesce(table["available_at"], said))

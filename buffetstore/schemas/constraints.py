@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
+from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any
 
 import annotated_types as at
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from buffetstore.schemas.arrow import FieldSpec
-    from buffetstore.schemas.columns import Encoded
+    from buffetstore.schemas.columns import Encoded, Range
 
     Rows = NDArray[np.int64]
 
@@ -48,9 +49,21 @@ class Failure:
 class Values:
     """A column's values in the forms that its constraints want."""
 
-    def __init__(self, array: pa.Array, *, encoded: Callable[[], Encoded] | None = None) -> None:
+    def __init__(
+        self,
+        array: pa.Array,
+        *,
+        encoded: Callable[[], Encoded] | None = None,
+        known: Callable[[], Range | None] | None = None,
+    ) -> None:
         self.array = array
         self._encode = encoded or (lambda: encode(array))
+        self._known = known or (lambda: None)
+
+    @cached_property
+    def known(self) -> Range | None:
+        """The extremes of the values, where they were found before."""
+        return self._known()
 
     @property
     def encoded(self) -> Encoded:
@@ -87,7 +100,7 @@ def _bounds(spec: FieldSpec) -> Iterator[tuple[str, Any, str, str]]:
 
 def _floats(spec: FieldSpec, values: Values) -> Iterator[Failure]:
     x = floats(values.array)
-    low, high = extremes(x)
+    low, high = extremes(x) if values.known is None else (values.known.low, values.known.high)
     finite = None
     if not (math.isfinite(low) and math.isfinite(high)):
         finite = np.isfinite(x)
@@ -163,7 +176,12 @@ def _uneven(values: Values, step: Fraction) -> Rows:
 
 def _outside(values: Values, x: NDArray[Any], limit: int, *, lower: bool) -> Rows:
     limit = max(-_INT64 - 1, min(_INT64, limit))
-    if (x.min() >= limit) if lower else (x.max() <= limit):
+    known = values.known
+    if lower:
+        keeps = (x.min() if known is None else known.low) >= limit
+    else:
+        keeps = (x.max() if known is None else known.high) <= limit
+    if keeps:
         return np.empty(0, np.int64)
     return values.where(x < limit if lower else x > limit)
 

@@ -62,12 +62,16 @@ def same_value(first: str, second: str) -> Fill:
         if {first, second} <= set(table.column_names):
             one, other = table[first], table[second]
             if one.null_count:
-                table = replaced(table, first, pc.coalesce(one, other))
+                table = replaced(table, first, _either(one, other))
             if other.null_count:
-                table = replaced(table, second, pc.coalesce(other, one))
+                table = replaced(table, second, _either(other, one))
         return table
 
     return Fill(f"{first}_is_{second}", function, (first, second))
+
+
+def _either(column: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
+    return other if column.null_count == len(column) else pc.coalesce(column, other)
 
 
 _FIRST_DAY, _LAST_DAY = ((day - date(1970, 1, 1)).days for day in (date.min, date.max))

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from buffetstore.errors import InvalidInputError
 from buffetstore.resilience.threads import give_way
 from buffetstore.schemas.coerce import CHUNK, Column, Target
+from buffetstore.schemas.columns import constant
 from buffetstore.schemas.complete import complete
 from buffetstore.schemas.findings import Findings
 from buffetstore.schemas.mapping import Mapping, check_column, nearest
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from buffetstore.schemas.columns import Range
     from buffetstore.schemas.contract import Contract
     from buffetstore.schemas.findings import Finding
 
@@ -39,7 +41,7 @@ class TypedRows:
     Parameters
     ----------
     table:
-        Exactly the contract's columns, in its order and types, all nullable.
+        Exactly the contract's columns, in its order and types, all nullable. Strings that came as codes still are.
     errors, warnings:
         The first 1,000 findings of each severity; a value with an error is null in `table`.
     error_count, warning_count:
@@ -54,6 +56,8 @@ class TypedRows:
         Columns of the source that are no fields, with ``extra='ignore'``.
     error_findings, warning_findings:
         All findings of each severity.
+    ranges:
+        Extremes of columns, where they were seen on the way.
     """
 
     table: pa.Table
@@ -67,6 +71,7 @@ class TypedRows:
     ignored_columns: tuple[str, ...]
     error_findings: Findings
     warning_findings: Findings
+    ranges: dict[str, Range]
 
     @property
     def findings(self) -> list[Finding]:
@@ -132,11 +137,6 @@ def take_in(
     table = complete(
         table, contract, constants=constants, available_at=available_at, now=now, errors=errors, warnings=warnings
     )
-    rounded = sum(column.rounded for column in found.columns.values())
-    return _typed(table, errors, warnings, rounded, tuple(found.strays) if extra == "ignore" else ())
-
-
-def _typed(table: pa.Table, errors: Findings, warnings: Findings, rounded: int, ignored: tuple[str, ...]) -> TypedRows:
     return TypedRows(
         table=table,
         errors=errors.kept,
@@ -145,10 +145,11 @@ def _typed(table: pa.Table, errors: Findings, warnings: Findings, rounded: int, 
         warning_count=warnings.count,
         rejected=errors.rows,
         misfits=errors.by_field,
-        rounded=rounded,
-        ignored_columns=ignored,
+        rounded=sum(column.rounded for column in found.columns.values()),
+        ignored_columns=tuple(found.strays) if extra == "ignore" else (),
         error_findings=errors,
         warning_findings=warnings,
+        ranges={name: column.range for name, column in found.columns.items() if column.range is not None},
     )
 
 
@@ -160,11 +161,10 @@ def _sources(mapping: Mapping, contract: Contract) -> list[tuple[str, str]]:
 
 def _assembled(columns: dict[str, Column], schema: pa.Schema, rows: int) -> pa.Table:
     absent = {field.type for field in schema if field.name not in columns}
-    nulls = {kind: pa.nulls(rows, kind) for kind in absent}  # one for all columns of a type
+    nulls = {kind: constant(pa.scalar(None, kind), rows) for kind in absent}  # one for all columns of a type
     arrays = [columns[field.name].finish() if field.name in columns else nulls[field.type] for field in schema]
-    return pa.Table.from_arrays(
-        arrays, schema=pa.schema([field.with_nullable(True) for field in schema], schema.metadata)
-    )
+    fields = [pa.field(field.name, array.type) for field, array in zip(schema, arrays, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, schema.metadata))
 
 
 def _wanted(contract: Contract, mapping: Mapping) -> dict[str, str]:

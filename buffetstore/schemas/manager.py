@@ -15,7 +15,7 @@ from buffetstore.errors import InvalidInputError, MappingError
 from buffetstore.schemas.breaches import Breach, first_findings, rows_of
 from buffetstore.schemas.changes import diff
 from buffetstore.schemas.checks import DUPLICATE_KEY, breaches, missing
-from buffetstore.schemas.columns import Columns
+from buffetstore.schemas.columns import Columns, constant, decoded, repeats_block
 from buffetstore.schemas.compatibility import CompatibilityReport, Mode
 from buffetstore.schemas.contract import Contract
 from buffetstore.schemas.detail import Detail
@@ -293,10 +293,11 @@ def judge(contract: Contract, typed: TypedRows, level: ValidationLevel, given: G
     given:
         What the rows were read from.
     """
-    table = typed.table
+    by_row = level is not ValidationLevel.DISABLED and needs_rows(contract)
+    table = decoded(typed.table) if by_row else typed.table
     found = _found(contract, typed, table, level)
     refused, rules = Findings(), tuple[RowwiseRule, ...]()
-    if level is not ValidationLevel.DISABLED and needs_rows(contract):
+    if by_row:
         verdict = validate_rows(contract, table, _bad_values(contract, typed, found))
         refused, rules = verdict.findings, verdict.rules
         if verdict.table is not table:  # what validators made of the values is held to the rules again
@@ -315,11 +316,11 @@ def judge(contract: Contract, typed: TypedRows, level: ValidationLevel, given: G
         first: list[Breach | Findings] = [*errors, typed.error_findings]
         second: list[Breach | Findings] = [*warnings, typed.warning_findings]
         (first if strict else second).append(refused)
-        keys = table.select(list(dict.fromkeys((*contract.key, contract.event_time)))).take(pa.array(rejected))
+        keys = decoded(table.select(list(dict.fromkeys((*contract.key, contract.event_time)))).take(pa.array(rejected)))
         detail = Detail(contract, first, second, rejected, given=given if len(rejected) else None, keys=keys)
     return ValidationResult(
         contract=contract,
-        accepted=_accepted(contract, table, rejected),
+        encoded=_accepted(table, rejected),
         rows=table.num_rows,
         errors=withheld(contract, first_findings(errors, known)),
         warnings=withheld(contract, first_findings(warnings, noted)),
@@ -336,7 +337,7 @@ def judge(contract: Contract, typed: TypedRows, level: ValidationLevel, given: G
 def _found(contract: Contract, typed: TypedRows, table: pa.Table, level: ValidationLevel) -> list[Breach]:
     found = list(missing(contract, table, typed.misfits))
     if level is not ValidationLevel.DISABLED:
-        found += breaches(contract, Columns(table))
+        found += breaches(contract, Columns(table, typed.ranges))
     return found
 
 
@@ -354,14 +355,17 @@ def _count(found: list[Breach]) -> int:
     return sum(len(breach.rows) for breach in found)
 
 
-def _accepted(contract: Contract, table: pa.Table, rejected: NDArray[np.int64]) -> pa.Table:
-    columns = table.columns
-    if len(rejected):
-        keep = np.ones(table.num_rows, bool)
-        keep[rejected] = False
-        mask, rows = pa.array(keep), table.num_rows - len(rejected)
-        columns = [
-            pa.chunked_array([pa.nulls(rows, column.type)]) if column.null_count == len(column) else column.filter(mask)
-            for column in columns
-        ]
-    return pa.Table.from_arrays(columns, schema=contract.schema)
+def _accepted(table: pa.Table, rejected: NDArray[np.int64]) -> pa.Table:
+    if not len(rejected):
+        return table
+    keep = np.ones(table.num_rows, bool)
+    keep[rejected] = False
+    mask, rows = pa.array(keep), table.num_rows - len(rejected)
+    columns = [
+        constant(column[0], rows) if _is_one_value(column) else column.filter(mask) for column in table.itercolumns()
+    ]
+    return pa.Table.from_arrays(columns, schema=table.schema)
+
+
+def _is_one_value(column: pa.ChunkedArray) -> bool:
+    return column.null_count == len(column) or (repeats_block(column) and len(column.chunk(0).unique()) == 1)

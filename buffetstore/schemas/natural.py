@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import date, datetime, timezone
 from decimal import Decimal
+from itertools import repeat
+from operator import sub
 from types import NoneType
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +18,10 @@ from buffetstore.schemas.values import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
 _MISFITS = (pa.ArrowException, TypeError, ValueError, OverflowError)
+_UTC = {"UTC", "Etc/UTC"}
 _REPEATED = {str, datetime}
 _NUMBERS = {float, int, np.float64}
 
@@ -101,8 +106,18 @@ def _times(values: Sequence[Any]) -> pa.Array | None:
 def _datetimes(values: Sequence[Any]) -> pa.Array | None:
     # Subtracting is three times as fast as Arrow's reading of aware datetimes, and refuses naive ones.
     try:
-        elapsed = [value and value - EPOCH for value in values]
+        elapsed = _since_epoch(values)
     except TypeError:
         naive = all(value is None or value.tzinfo is None for value in values)
         return pa.array(values, LOCAL) if naive else None
     return pa.array(elapsed, pa.duration("us")).view(MICROSECONDS)
+
+
+def _since_epoch(values: Sequence[datetime | None]) -> list[timedelta | None]:
+    zone = values[0].tzinfo if values[0] else None
+    if isinstance(zone, timezone) or (isinstance(zone, ZoneInfo) and zone.key in _UTC):
+        try:
+            return list(map(sub, values, repeat(EPOCH.astimezone(zone))))  # one zone, of one offset: five times as fast
+        except TypeError:
+            pass  # there are nulls
+    return [None if value is None else value - EPOCH for value in values]

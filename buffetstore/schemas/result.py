@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from buffetstore.schemas.columns import decoded
 from buffetstore.schemas.findings import Finding
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ValidationResult:
     """
 
     contract: Contract
-    accepted: pa.Table
+    encoded: pa.Table
     rows: int
     errors: Sequence[Finding] = ()
     warnings: Sequence[Finding] = ()
@@ -78,6 +79,15 @@ class ValidationResult:
     ignored_columns: Sequence[str] = field(default_factory=tuple)
     rowwise: Sequence[RowwiseRule] = ()
     detail: Detail | None = field(default=None, repr=False, compare=False)
+    _accepted: list[pa.Table] = field(default_factory=list, repr=False, compare=False)
+
+    @property
+    def accepted(self) -> pa.Table:
+        """The rows without errors; where strings came as codes (`encoded` has them), they are looked up now, once."""
+        if not self._accepted or self._accepted[0] is not self.encoded:
+            made = pa.Table.from_arrays(decoded(self.encoded).columns, schema=self.contract.schema)
+            self._accepted[:] = self.encoded, made
+        return self._accepted[1]
 
     @property
     def is_valid(self) -> bool:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT = Context(prec=400, rounding=ROUND_HALF_EVEN)
-_BLOCK = 65_536  # stays in the CPU's cache
+_BLOCK = 16_384  # with what is computed of it, it stays in the CPU's cache
+_NONE = np.empty(0, np.int64)
 _LOW = (1 << 64) - 1
 
 
@@ -41,64 +42,73 @@ def unscaled(number: Decimal, scale: int) -> int:
 def round_floats(floats: pa.Array, target: pa.Decimal128Type) -> Rounded:
     """Return the floats (double; NaN means null) as decimals of the target's scale."""
     x = floats.to_numpy(zero_copy_only=False)
-    words = np.empty((len(x), 2), np.int64)
-    valid = np.ones(len(x), bool)
-    infinite: list[int] = []
-    too_large: list[int] = []
-    rounded = 0
-    for start in range(0, len(x), _BLOCK):
-        part, into = x[start : start + _BLOCK], words[start : start + _BLOCK]
-        with np.errstate(all="ignore"):
-            y = part * 10.0**target.scale
-            k = np.rint(y)
-            plain = (k / 10.0**target.scale == part) & (np.abs(k) < min(1e15, 10.0**target.precision))
-            odd = np.flatnonzero(~plain)
-            k[odd] = 0
-        into[:, 0] = k.astype(np.int64)
-        into[:, 1] = into[:, 0] >> 63
-        if len(odd):
-            rounded += _settle(part, y, odd, into, target, (start, valid, infinite, too_large))
-    buffers = [None if valid.all() else pa.array(valid).buffers()[1], pa.py_buffer(words)]
+    memory = pa.allocate_buffer(16 * len(x))  # of Arrow's pool, whose pages are there already
+    words = np.frombuffer(memory, np.int64).reshape(-1, 2)
+    words.flags.writeable = True
+    made = _Made(target, words, np.ones(len(x), bool))
+    with np.errstate(all="ignore"):
+        for start in range(0, len(x), _BLOCK):
+            made.add(x[start : start + _BLOCK], start)
+    buffers = [None if made.valid.all() else pa.array(made.valid).buffers()[1], memory]
     values = pa.Array.from_buffers(target, len(x), buffers)
-    return Rounded(values, rounded, np.array(infinite, np.int64), np.array(too_large, np.int64))
+    return Rounded(values, made.rounded, np.array(made.infinite, np.int64), np.array(made.too_large, np.int64))
 
 
-def _settle(
-    x: NDArray[np.float64],
-    y: NDArray[np.float64],
-    odd: NDArray[np.int64],
-    into: NDArray[np.int64],
-    target: pa.Decimal128Type,
-    outcome: tuple[int, NDArray[np.bool_], list[int], list[int]],
-) -> int:
-    """Fill in the values that the short cut does not cover; return how many were rounded."""
-    start, valid, infinite, too_large = outcome
-    missing = np.isnan(x[odd])
-    endless = np.isinf(x[odd])
-    infinite.extend((odd[endless] + start).tolist())
-    valid[odd[missing | endless] + start] = False
-    odd = odd[~(missing | endless)]
-    scaled = y[odd]
-    size = np.abs(scaled)
-    small = size < min(1e15, 10.0**target.precision - 1)
-    certain = small.copy()
-    certain[small] = np.abs(size[small] % 1 - 0.5) > size[small] * 2.0**-51
-    k = np.rint(scaled[certain]).astype(np.int64)
-    into[odd[certain], 0] = k
-    into[odd[certain], 1] = k >> 63
-    rounded = int(certain.sum())
-    limit = 10**target.precision
-    for position in odd[~certain].tolist():
-        number = Decimal(repr(float(x[position])))
-        whole = unscaled(number, target.scale)
-        if abs(whole) >= limit:
-            too_large.append(position + start)
-            valid[position + start] = False
-            continue
-        rounded += Decimal(whole).scaleb(-target.scale, EXACT) != number
-        into[position, 0] = _signed(whole & _LOW)
-        into[position, 1] = whole >> 64
-    return rounded
+class _Made:
+    """Decimals in the making."""
+
+    def __init__(self, target: pa.Decimal128Type, words: NDArray[np.int64], valid: NDArray[np.bool_]) -> None:
+        self.rounded = 0
+        self.valid = valid
+        self.infinite: list[int] = []
+        self.too_large: list[int] = []
+        self._scale = target.scale
+        self._power = 10.0**target.scale
+        self._limit = 10**target.precision
+        self._words = words
+        self._room = np.empty((3, min(_BLOCK, len(words))))
+
+    def add(self, x: NDArray[np.float64], start: int) -> None:
+        """Make decimals of the floats, which begin at this row."""
+        y, k, back = self._room[:, : len(x)]
+        np.multiply(x, self._power, out=y)
+        np.rint(y, out=k)
+        np.divide(k, self._power, out=back)
+        exact = back == x
+        low, high = k.min(), k.max()
+        rest = _NONE
+        if not (max(-low, high) < min(1e15, self._limit) and exact.all()):
+            size = np.abs(y)
+            exact &= size < min(1e15, self._limit)
+            certain = (0.5 - np.abs(y - k) > size * 2.0**-51) & (size < min(1e15, self._limit - 1.0)) & ~exact
+            self.rounded += int(np.count_nonzero(certain))
+            rest = np.flatnonzero(~(exact | certain))
+            k[rest] = 0
+        into = self._words[start : start + len(x)]
+        into[:, 0] = k
+        if low >= 0:  # false for NaN
+            into[:, 1] = 0
+        else:
+            np.right_shift(into[:, 0], 63, out=into[:, 1])
+        if len(rest):
+            self._settle(x, rest, start)
+
+    def _settle(self, x: NDArray[np.float64], rest: NDArray[np.int64], start: int) -> None:
+        """Fill in the values that the short cut does not cover."""
+        endless = np.isinf(x[rest])
+        self.infinite.extend((rest[endless] + start).tolist())
+        absent = endless | np.isnan(x[rest])
+        self.valid[rest[absent] + start] = False
+        for position in rest[~absent].tolist():
+            number = Decimal(repr(float(x[position])))
+            whole = unscaled(number, self._scale)
+            if abs(whole) >= self._limit:
+                self.too_large.append(position + start)
+                self.valid[position + start] = False
+                continue
+            self.rounded += Decimal(whole).scaleb(-self._scale, EXACT) != number
+            self._words[position + start, 0] = _signed(whole & _LOW)
+            self._words[position + start, 1] = whole >> 64
 
 
 def _signed(word: int) -> int:

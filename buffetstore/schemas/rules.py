@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from buffetstore.expressions import Column, Comparison, columns_of, mask
 from buffetstore.schemas.breaches import Breach
-from buffetstore.schemas.columns import valid, whole_numbers
+from buffetstore.schemas.columns import Range, valid, whole_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ def broken(holds: Expression, columns: Columns) -> NDArray[np.int64]:
             found = _unequal_words(columns.array(holds.column), holds.op, columns.array(holds.value.name))
             if found is not None:
                 return found
-    truth = mask(columns.table, holds)
+    truth = mask(columns.plain(columns_of(holds)), holds)
     if pc.all(truth).as_py():  # nulls left out
         return np.empty(0, np.int64)
     return np.flatnonzero(pc.fill_null(pc.invert(truth), False).to_numpy(zero_copy_only=False))
@@ -60,6 +60,8 @@ def _unequal_words(left: pa.Array, op: Operator, right: pa.Array) -> NDArray[np.
     x, y = whole_numbers(left), whole_numbers(right)
     if left.type != right.type or x is None or y is None:
         return None
+    if op in {"==", "<=", ">="} and Range(left, None, None).is_of(right):  # filled one from the other
+        return np.empty(0, np.int64)
     bad = ~_WORDS[op](x, y)
     if bad.any():  # what lies under a null may be anything
         for array in (left, right):

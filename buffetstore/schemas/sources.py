@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 ACCEPTED = "a list of dicts or models, one of them, a dict of columns, an Arrow table, a pandas or a polars DataFrame"
 
 
+_HELD_BY_ARROW = frozenset({"StringDtype", "ArrowDtype", "CategoricalDtype"})
+"""Types of pandas whose elements are Python objects, but not in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Records, one object each."""
@@ -107,7 +111,7 @@ def _values(column: Any) -> Any:
     if isinstance(column, list | tuple | pa.Array | pa.ChunkedArray):
         return column
     try:
-        if getattr(column.dtype, "kind", "") == "O":
+        if getattr(column.dtype, "kind", "") == "O" and type(column.dtype).__name__ not in _HELD_BY_ARROW:
             return list(column)
         if not isinstance(column, np.ndarray) and hasattr(column, "__arrow_c_stream__"):
             return pa.chunked_array(column)

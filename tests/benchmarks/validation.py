@@ -23,7 +23,6 @@ import pyarrow as pa
 import validation_peers as peers
 from pydantic import Field
 
-from buffetstore import StorageManager
 from buffetstore.schemas import Price, Record, SchemaManager, Timestamp
 
 if TYPE_CHECKING:
@@ -242,6 +241,8 @@ def measure_peak(rows: int, name: str) -> dict[str, Any]:
 
 async def measure_stall(rows: int, folder: Path) -> dict[str, Any]:
     """Return how late, at worst, another task woke up while rows were validated."""
+    from buffetstore import StorageManager
+
     late: list[float] = []
 
     async def watch() -> None:
