@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from buffetstore.expressions import Column, Comparison, IsNull, Not, Or
 from buffetstore.schemas.contract import Rule
 from buffetstore.schemas.fill import TARGET_DATE, Fill
-from buffetstore.schemas.quality import Duplicates, Freshness, Referential, RowsPerDay
+from buffetstore.schemas.quality import Duplicates, Referential, RowsPerDay
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Date, Name, Price, Symbol, Timestamp
 
@@ -74,7 +74,6 @@ class Forecast(
     ForecastV100,
     version="1.1.0",
     quality=(
-        Freshness(severity="warning"),
         Duplicates(),
         Referential("symbol", "market_data", severity="warning", bound=0.05),
         RowsPerDay(severity="warning", bound=0.05),

@@ -11,7 +11,6 @@ from buffetstore.schemas.contract import Rule
 from buffetstore.schemas.fill import PRICE_IS_CLOSE, Fill
 from buffetstore.schemas.quality import (
     Duplicates,
-    Freshness,
     Gaps,
     Outliers,
     RowsPerDay,
@@ -53,7 +52,6 @@ class MarketData(
     MarketDataV110,
     version="1.2.0",
     quality=(
-        Freshness(severity="warning"),
         Gaps("1d", severity="warning", bound=0.01),
         Duplicates(),
         Outliers("price", severity="warning", bound=0.001),

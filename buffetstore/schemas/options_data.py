@@ -9,7 +9,7 @@ from pydantic import Field
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
 from buffetstore.schemas.fill import MISSING_GREEKS, OPTION_SYMBOL, Fill
-from buffetstore.schemas.quality import CrossedQuotes, Duplicates, Freshness, InRange, Referential, RowsPerDay
+from buffetstore.schemas.quality import CrossedQuotes, Duplicates, InRange, Referential, RowsPerDay
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Date, ExerciseStyle, Name, OptionType, Price, Symbol, Timestamp
 
@@ -64,7 +64,6 @@ class OptionsData(
     OptionsDataV100,
     version="1.1.0",
     quality=(
-        Freshness(severity="warning"),
         Duplicates(),
         CrossedQuotes(bound=0.01, on_write=True),
         Referential("underlying_symbol", "market_data", severity="warning"),

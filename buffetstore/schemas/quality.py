@@ -50,7 +50,7 @@ class Freshness(QualityCheck):
 
     def __post_init__(self) -> None:
         QualityCheck.__post_init__(self)
-        if self.within is not None and not (isinstance(self.within, timedelta) and self.within > timedelta(0)):
+        if self.within is not None and not _is_time(self.within):
             raise wrong(self, "within", self.within, "a time: timedelta(hours=1)")
         if self.bound is not None:
             raise wrong(self, "bound", self.bound, "left out: `within` says how old the newest row may be")
@@ -80,7 +80,7 @@ class Gaps(QualityCheck):
 
     def __post_init__(self) -> None:
         QualityCheck.__post_init__(self)
-        if not (isinstance(self.interval, str) and _INTERVAL.fullmatch(self.interval)):
+        if not _INTERVAL.fullmatch(str(self.interval)):
             raise wrong(self, "interval", self.interval, "'1d', or seconds, minutes or hours such as '1m'")
         check_calendar(self, self.calendar)
         check_columns(self, self.by)
@@ -324,6 +324,10 @@ def faults_of(checks: Any, schema: pa.Schema) -> list[str]:
             elif kind == "number" and not _holds_numbers(schema.field(column).type):
                 found.append(f"quality {check.label!r} needs numbers, {column!r} is {schema.field(column).type}")
     return found
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, timedelta) and value > timedelta(0)
 
 
 def _holds_numbers(kind: pa.DataType) -> bool:

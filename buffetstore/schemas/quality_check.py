@@ -49,7 +49,7 @@ class QualityCheck:
     """The parameters that name a column of numbers."""
 
     def __post_init__(self) -> None:
-        if self.name and not (isinstance(self.name, str) and _NAME.fullmatch(self.name)):
+        if self.name and not _NAME.fullmatch(str(self.name)):
             raise wrong(self, "name", self.name, "at most 80 letters, digits and _ . : -")
         if self.severity not in {"error", "warning"}:
             raise wrong(self, "severity", self.severity, "'error' or 'warning'")

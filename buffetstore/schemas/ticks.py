@@ -8,7 +8,7 @@ from pydantic import Field
 
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
-from buffetstore.schemas.quality import CrossedQuotes, Duplicates, Freshness, Outliers
+from buffetstore.schemas.quality import CrossedQuotes, Duplicates, Outliers
 from buffetstore.schemas.record import Record
 from buffetstore.schemas.types import Name, Price, Quantity, Symbol, Timestamp
 
@@ -24,7 +24,6 @@ class Trade(
     revisions="append",
     category="trade",
     quality=(
-        Freshness(severity="warning"),
         Duplicates(),
         Outliers("price", severity="warning", bound=0.001, threshold=12.0),
     ),
@@ -50,7 +49,7 @@ class Quote(
     key=_KEY,
     revisions="append",
     category="quote",
-    quality=(Freshness(severity="warning"), Duplicates(), CrossedQuotes(bound=0.001, on_write=True)),
+    quality=(Duplicates(), CrossedQuotes(bound=0.001, on_write=True)),
 ):
     """The best bid and ask at a time; either side may be empty."""
 

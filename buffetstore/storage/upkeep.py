@@ -16,6 +16,7 @@ from buffetstore.query import DataQuery, QueryOptimizer, bind
 from buffetstore.resilience.threads import in_thread
 from buffetstore.storage.layout import file_stem
 from buffetstore.storage.lineage_graph import State, Walker, check_walk
+from buffetstore.storage.quality import QualityChecks
 from buffetstore.storage.versioned import DataFile, VersionedStorage
 from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from buffetstore.schemas import SchemaManager
+    from buffetstore.storage.known_schemas import KnownSchemas
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
@@ -38,13 +39,22 @@ if TYPE_CHECKING:
 class TableUpkeep(VersionedStorage):
     """What follows from `table` alone."""
 
-    schemas: SchemaManager
+    known: KnownSchemas
     _hook: Hook
 
+    async def _self(self) -> Any:
+        """Return the storage itself, for its parts, which may wait for one to start."""
+        return self
+
+    @property
+    def quality(self) -> QualityChecks:
+        """Checks beyond a row, and what they found."""
+        return QualityChecks(self._self, hook=self._hook)
+
     async def list_files(self, data_type: str, prefix: str = "") -> list[DataFile]:
-        contract = self.schemas.contract(data_type)
         table = await self.table(data_type)
         snapshot = await table.refresh()
+        contract = await self.known.reader(data_type, snapshot)
         return await in_thread(_files, snapshot, table.path, prefix, contract.event_time)
 
     async def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
@@ -109,9 +119,9 @@ class TableUpkeep(VersionedStorage):
     ) -> CompactResult:
         plan = QueryOptimizer().optimize(DataQuery(data_type, filters, date_range))
         with observed(self._hook, "storage.compact", data_type) as counts:
-            contract = self.schemas.contract(data_type)
             table = await self.table(data_type)
             snapshot = await table.refresh()
+            contract = await self.known.reader(data_type, snapshot)
             bound = await in_thread(bind, plan, contract, snapshot.schema)
             chosen = None if filters is None and date_range is None else bound.predicate
             done = await table.compact(
@@ -169,9 +179,10 @@ class TableUpkeep(VersionedStorage):
     ) -> AsyncGenerator[Change, None]:
         plan = QueryOptimizer().optimize(DataQuery(data_type, filters, columns=columns))
         with observed(self._hook, "storage.changes", data_type) as counts:
-            contract = self.schemas.contract(data_type)
             table = await self.table(data_type)
-            bound = await in_thread(bind, plan, contract, (await table.refresh()).schema)
+            snapshot = await table.refresh()
+            contract = await self.known.reader(data_type, snapshot)
+            bound = await in_thread(bind, plan, contract, snapshot.schema)
             found = table.changes(
                 Cursor.parse(since) if isinstance(since, str) else since,
                 until=until,
