@@ -29,7 +29,8 @@ from buffetstore.cli.common import (
 from buffetstore.config import store_options_from_environment
 from buffetstore.errors import InvalidInputError
 from buffetstore.objects import CREATE, OVERWRITE, ObjectStore, download_file, open_store, upload_file
-from buffetstore.objects.copy_store import CONCURRENCY, CopyReport, copy_store
+from buffetstore.objects.copy_store import CONCURRENCY, CopyReport
+from buffetstore.tables.commit_times import copy_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +118,8 @@ def copy(
 ) -> None:
     """Copy all objects from one store to another, tables with their logs last. Run it again to go on.
 
-    What is there already is skipped; a commit that is there is never replaced. Exit code 1 says that something failed.
+    What is there already is skipped; a commit that is there is never replaced. Tables answer by timestamp as they do
+    here. Exit code 1 says that something failed.
     """
     here, there = store_url(source), store_url(target)
     if here.rstrip("/") == there.rstrip("/"):
@@ -127,7 +129,7 @@ def copy(
     async def work() -> CopyReport:
         async with _opened(here) as left, _opened(there, create=True) as right:
             with byte_bar("copy", as_json=as_json) as tell:
-                return await copy_store(
+                return await copy_tables(
                     left,
                     right,
                     prefix,

@@ -59,6 +59,8 @@ class CopyReport:
         Of the objects copied.
     failed:
         Objects that are not at the target as they are at the source.
+    tables:
+        Where logs of tables were found, each empty or ending with `/`.
     """
 
     copied: int
@@ -66,6 +68,7 @@ class CopyReport:
     deleted: int
     bytes: int
     failed: tuple[CopyFailure, ...] = ()
+    tables: tuple[str, ...] = ()
 
     def raise_for_failures(self) -> None:
         """Raise `StorageError`, naming the first of them, if anything failed."""
@@ -168,7 +171,7 @@ class Mirror:
         await self._copy_files()
         await gather([partial(self._copy_log, table, logs[table]) for table in logs], limit=self._concurrency)
         deleted = await self._delete_extra() if delete_extra and not self._failed else 0
-        return CopyReport(self._copied, self._skipped, deleted, self._bytes, tuple(self._failed))
+        return CopyReport(self._copied, self._skipped, deleted, self._bytes, tuple(self._failed), tuple(logs))
 
     async def _copy_files(self) -> None:
         permits = asyncio.Semaphore(self._concurrency)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from buffetstore.tables.actions import AddFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn
+from buffetstore.tables.commit_times import copy_tables, keep_commit_times
 from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.files import DataPart, Layout
 from buffetstore.tables.history import CommitRecord
@@ -41,6 +42,8 @@ __all__ = [
     "UpsertResult",
     "VacuumResult",
     "VerifyReport",
+    "copy_tables",
+    "keep_commit_times",
     "prune",
     "read_file",
     "read_tables",

@@ -23,6 +23,7 @@ from buffetstore.resilience.concurrency import gather, ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.change_parts import LiveFiles, read_part
 from buffetstore.tables.features import CHANGE_COLUMNS, check_readable
+from buffetstore.tables.kept_times import kept_times
 from buffetstore.tables.load import load
 from buffetstore.tables.log import MEND, commit_key, read_entry
 from buffetstore.tables.reading import check_columns
@@ -254,7 +255,8 @@ class FeedMethods(WritableTable):
         if since is not None:
             raise InvalidInputError(f"since {since} and timestamp {timestamp} were given: one of them is enough")
         try:
-            return Cursor(await version_at(self.store, self.path, timestamp))
+            kept = await kept_times(self.store, self.path, self.snapshot.metadata.id)
+            return Cursor(await version_at(self.store, self.path, timestamp, kept))
         except TableVersionNotFoundError:
             return Cursor(-1)  # before the oldest entry; whether that is the first one is found out by reading it
 

@@ -17,11 +17,12 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import CommitInfo
+from buffetstore.tables.kept_times import kept_times
 from buffetstore.tables.load import load
 from buffetstore.tables.log import MEND, commit_key
 from buffetstore.tables.operations.restore import restore_files
 from buffetstore.tables.results import RestoreResult
-from buffetstore.tables.time_travel import modified_times, version_at
+from buffetstore.tables.time_travel import committed_times, version_at
 from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
@@ -94,9 +95,10 @@ class HistoryMethods(WritableTable):
         return History(partial(self._commits, limit))
 
     async def _commits(self, limit: int | None) -> AsyncGenerator[CommitRecord, None]:
-        newest = (await self.refresh()).version
+        snapshot = await self.refresh()
+        newest = snapshot.version
         oldest = 0 if limit is None else max(0, newest + 1 - limit)
-        stamps = await modified_times(self.store, self.path)
+        stamps = await committed_times(self.store, self.path, snapshot.metadata.id)
         for start in count(newest, -_WINDOW):
             versions = range(start, max(start - _WINDOW, oldest - 1), -1)
             found = await gather([partial(_read_record, self.store, self.path, version) for version in versions])
@@ -140,7 +142,8 @@ class HistoryMethods(WritableTable):
         self._check_writable(removes=True)
         asked = {"version": version} if timestamp is None else {"timestamp": timestamp.isoformat()}
         if timestamp is not None:
-            version = await version_at(self.store, self.path, timestamp)
+            kept = await kept_times(self.store, self.path, self.snapshot.metadata.id)
+            version = await version_at(self.store, self.path, timestamp, kept)
         target = await load(self.store, self.path, version)
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, RestoreResult]:

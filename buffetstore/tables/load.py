@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import CorruptLogError, NotFoundError
+from buffetstore.errors import CorruptLogError, NotFoundError, TableVersionNotFoundError
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import State, read_checkpoint
+from buffetstore.tables.kept_times import kept_times
 from buffetstore.tables.log import Entry, read_entries, read_entry
 from buffetstore.tables.segment import find_segment
 from buffetstore.tables.snapshot import Snapshot, replay
@@ -35,7 +36,7 @@ async def load(
     TableNotFoundError, TableVersionNotFoundError, CorruptLogError, UnsupportedFeatureError
     """
     if timestamp is not None:
-        version = await version_at(store, path, timestamp)
+        return await _load_at(store, path, timestamp)
     try:
         return await _read(store, path, await find_segment(store, path, version))
     except NotFoundError as error:
@@ -48,6 +49,20 @@ async def load(
         if type(error) is not NotFoundError:
             raise
         raise CorruptLogError(f"the log of table {path!r} lists {error.key!r}, which is not there", key=path) from error
+
+
+async def _load_at(store: ObjectStore, path: str, moment: datetime) -> Snapshot:
+    kept = await kept_times(store, path)
+    if kept is not None:
+        try:
+            snapshot = await load(store, path, await version_at(store, path, moment, kept))
+        except TableVersionNotFoundError:
+            snapshot = await load(store, path)
+            if kept.table_id == snapshot.metadata.id:
+                raise
+        if kept.table_id == snapshot.metadata.id:
+            return snapshot
+    return await load(store, path, await version_at(store, path, moment))  # none was kept, or of another table
 
 
 async def _read(store: ObjectStore, path: str, segment: Segment) -> Snapshot:

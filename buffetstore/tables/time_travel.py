@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import CorruptLogError, InvalidInputError, TableNotFoundError, TableVersionNotFoundError
+from buffetstore.tables.kept_times import KeptTimes, kept_times
 from buffetstore.tables.log import read_entry
 from buffetstore.tables.segment import list_log
 
@@ -17,11 +19,12 @@ if TYPE_CHECKING:
 _LEAST_STEP = timedelta(milliseconds=1)
 
 
-async def version_at(store: ObjectStore, path: str, moment: datetime) -> int:
+async def version_at(store: ObjectStore, path: str, moment: datetime, kept: KeptTimes | None = None) -> int:
     """Return the last version that was committed at `moment` or before.
 
-    Where the newest commit has an in-commit timestamp, some ten of such stamps are read, by bisection; else the store's
-    modification times of the log's entries count, each at least a millisecond after the one before.
+    Where the newest commit has an in-commit timestamp, some ten of such stamps are read, by bisection. Else the times
+    that were `kept` count, and for other versions the store's modification times of the log's entries, each at least a
+    millisecond after the one before.
 
     Raises
     ------
@@ -38,7 +41,7 @@ async def version_at(store: ObjectStore, path: str, moment: datetime) -> int:
     commits = (await list_log(store, path)).commits
     if not commits:
         raise TableNotFoundError(f"there is no Delta table at {path!r}", key=path)
-    versions, stamps = sorted(commits), _modified(commits)
+    versions, stamps = sorted(commits), commit_times(commits, kept)
     if await _committed(store, path, versions[-1]) is None:
         found = [version for version in versions if stamps[version] <= moment]
         first = stamps[versions[0]]
@@ -56,17 +59,37 @@ async def version_at(store: ObjectStore, path: str, moment: datetime) -> int:
     return found[-1]
 
 
-async def modified_times(store: ObjectStore, path: str) -> dict[int, datetime]:
-    """Return when each version was committed by the store's clock, each at least a millisecond after the one before."""
-    return _modified((await list_log(store, path)).commits)
+async def committed_times(store: ObjectStore, path: str, table_id: str) -> dict[int, datetime]:
+    """Return when each version was committed: as was kept of this table, else when its entry was written."""
+    kept = asyncio.ensure_future(kept_times(store, path, table_id))
+    try:
+        commits = (await list_log(store, path)).commits
+        return commit_times(commits, await kept)
+    finally:
+        kept.cancel()
+        await asyncio.gather(kept, return_exceptions=True)
 
 
-def _modified(commits: Mapping[int, ObjectMeta]) -> dict[int, datetime]:
+def commit_times(commits: Mapping[int, ObjectMeta], kept: KeptTimes | None = None) -> dict[int, datetime]:
+    """Return when versions were committed: as was kept, else when their entries were written.
+
+    Each is at least a millisecond after the one before, except that what was kept stays as it is: entries of older
+    versions that were written later, as those of a copy are, were committed before.
+    """
+    known = kept.times if kept is not None else {}
     stamps: dict[int, datetime] = {}
+    following = datetime.max.replace(tzinfo=UTC)
+    for version in sorted(commits, reverse=True):
+        if version in known:
+            following = stamps[version] = known[version]
+        elif following < commits[version].last_modified + _LEAST_STEP:
+            following = stamps[version] = following - _LEAST_STEP
+        else:
+            stamps[version] = commits[version].last_modified
     last = datetime.min.replace(tzinfo=UTC)
     for version in sorted(commits):
-        last = stamps[version] = max(commits[version].last_modified, last + _LEAST_STEP)
-    return stamps
+        last = stamps[version] = stamps[version] if version in known else max(stamps[version], last + _LEAST_STEP)
+    return {version: stamps[version] for version in sorted(stamps)}
 
 
 async def _committed(store: ObjectStore, path: str, version: int) -> datetime | None:
