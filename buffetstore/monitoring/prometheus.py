@@ -7,7 +7,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -60,6 +60,33 @@ class _Pools(Collector):
             yield gauge
 
 
+class _Quality:
+    """What quality checks found last: a handful of checks for each data type."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ["data_type", "check"]
+        self._status = Gauge(
+            "buffetstore_quality_status", "0 passed, 1 failed, 2 could not be told.", labels, registry=registry
+        )
+        self._share = Gauge(
+            "buffetstore_quality_failed_ratio", "Share of what was counted that failed.", labels, registry=registry
+        )
+        self._ran = Gauge("buffetstore_quality_run_timestamp_seconds", "When it was told.", labels, registry=registry)
+        self._batches = Counter(
+            "buffetstore_quality_failed_batches_total", "Batches that failed when written.", labels, registry=registry
+        )
+
+    def note(self, operation: Operation) -> None:
+        data_type, _, check = operation.subject.partition("/")
+        if operation.name == "quality.batch":  # told of failures alone
+            self._batches.labels(data_type, check).inc()
+            return
+        counts = operation.counts
+        self._status.labels(data_type, check).set(counts["status"])
+        self._share.labels(data_type, check).set(counts["failed"] / counts["rows"] if counts["rows"] else 0)
+        self._ran.labels(data_type, check).set_to_current_time()
+
+
 class _Metrics:
     """The metrics of one registry, shared by every hook on it."""
 
@@ -79,6 +106,7 @@ class _Metrics:
             name: Counter(f"buffetstore_{name}_total", text, ["data_type"], registry=registry)
             for name, text in _COUNTERS.items()
         }
+        self.quality = _Quality(registry)
         self.pools = _Pools()
         registry.register(self.pools)
 
@@ -110,7 +138,9 @@ class PrometheusHook:
     ``buffetstore_retries_total{code}``, ``buffetstore_bytes_total{direction}``,
     ``buffetstore_operation_seconds{operation}`` (histogram), ``buffetstore_pool_in_use{pool}``, ``_idle`` and
     ``_waiting`` (see `watch_pool`), and by ``data_type`` rows written, rejected, unchanged and read, partitions and
-    files scanned and pruned, cache hits and misses.
+    files scanned and pruned, cache hits and misses. Of quality checks, by ``data_type`` and ``check``:
+    ``buffetstore_quality_status`` (0 passed, 1 failed, 2 could not be told), ``_failed_ratio``,
+    ``_run_timestamp_seconds`` and ``_failed_batches_total``.
 
     >>> from prometheus_client import CollectorRegistry
     >>> from buffetstore.monitoring.events import Operation
@@ -149,6 +179,9 @@ class PrometheusHook:
         metrics.seconds.labels(name).observe(operation.seconds)
         if error is not None:
             metrics.errors.labels(name, error).inc()
+        if name.startswith("quality."):
+            metrics.quality.note(operation)
+            return
         for count, number in operation.counts.items():
             if count in {"bytes_in", "bytes_out"}:
                 # Higher layers count the same bytes again, for their own summaries.

@@ -90,3 +90,18 @@ def test_a_registry_that_is_gone_is_not_kept_alive() -> None:
     del registry
     gc.collect()
     assert gone() is None
+
+
+def test_quality_checks_are_gauges_by_data_type_and_check() -> None:
+    registry = CollectorRegistry()
+    hook = PrometheusHook(registry)
+    check = {"data_type": "options_data", "check": "crossed_quotes"}
+    hook(Operation("quality.check", 0.1, "options_data/crossed_quotes", counts={"rows": 8, "failed": 2, "status": 1}))
+    hook(Operation("quality.batch", 0.1, "options_data/crossed_quotes", counts={"rows": 8, "failed": 2, "status": 1}))
+    assert registry.get_sample_value("buffetstore_quality_status", check) == 1
+    assert registry.get_sample_value("buffetstore_quality_failed_ratio", check) == 0.25
+    assert registry.get_sample_value("buffetstore_quality_failed_batches_total", check) == 1
+    assert registry.get_sample_value("buffetstore_quality_run_timestamp_seconds", check) > 1e9
+    hook(Operation("quality.check", 0.1, "options_data/crossed_quotes", counts={"rows": 0, "failed": 0, "status": 2}))
+    assert registry.get_sample_value("buffetstore_quality_status", check) == 2
+    assert registry.get_sample_value("buffetstore_quality_failed_ratio", check) == 0
