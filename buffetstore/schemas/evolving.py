@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from buffetstore.errors import ConflictError, InvalidInputError
+from buffetstore.errors import ConflictError, IncompatibleSchemaError, InvalidInputError
 from buffetstore.schemas.compatibility import CompatibilityReport, check
 from buffetstore.schemas.contract import Contract
 from buffetstore.schemas.record import Record, contract_of
@@ -37,6 +37,15 @@ def contract_from(schema: Schema) -> Contract:
     raise InvalidInputError(f"{schema!r} is no schema: give a record class, a Contract or a contract's document")
 
 
+def check_states(contract: Contract, data_type: str, version: str) -> None:
+    """Raise `InvalidInputError` where a new version is not the one that is asked for."""
+    if (contract.data_type, contract.version) != (data_type, canonical_version(version)):
+        raise InvalidInputError(
+            f"the new schema states {contract.data_type} {contract.version}, asked for is {data_type} "
+            f"{canonical_version(version)}: class New(Old, version={canonical_version(version)!r})"
+        )
+
+
 def check_next(registry: Registry, schema: Schema, mode: Mode | str) -> CompatibilityReport:
     """Return whether the schema may follow the versions that are registered."""
     new = contract_from(schema)
@@ -57,15 +66,12 @@ def evolve(
             key=data_type,
         )
     contract = contract_from(new)
-    if (contract.data_type, contract.version) != (data_type, canonical_version(version)):
-        raise InvalidInputError(
-            f"the new schema states {contract.data_type} {contract.version}, asked for is {data_type} "
-            f"{canonical_version(version)}: class New(Old, version={canonical_version(version)!r})"
-        )
+    check_states(contract, data_type, version)
     report = check([registry.get(data_type, known) for known in registry.versions(data_type)], contract, mode)
     if not report.ok:
-        raise InvalidInputError(
+        raise IncompatibleSchemaError(
             f"{data_type} {contract.version} may not follow {newest} ({report.mode}): {'; '.join(report.reasons)}",
+            reasons=tuple(report.reasons),
             key=data_type,
         )
     return registry.add(contract.model) if contract.model is not None else registry.add_stored(contract)

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.errors import AlreadyExistsError, InvalidInputError, InvalidQueryError, TableNotFoundError
+from buffetstore.errors import (
+    AlreadyExistsError,
+    InvalidInputError,
+    InvalidQueryError,
+    TableNotFoundError,
+    UnknownDataTypeError,
+    UnknownSchemaVersionError,
+)
 from buffetstore.expressions import columns_of
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook, observed
@@ -25,8 +32,10 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
 from buffetstore.storage.base import DataTypeDescription, DeleteResult, StoreResult
 from buffetstore.storage.foreign import read_with
+from buffetstore.storage.known_schemas import KnownSchemas
 from buffetstore.storage.lineage import lineage_of
 from buffetstore.storage.portable_rules import portable_rules
+from buffetstore.storage.registry import StoredSchemas
 from buffetstore.storage.upkeep import TableUpkeep
 from buffetstore.storage.verdict import accepted
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
@@ -72,6 +81,8 @@ class LakeStorage(TableUpkeep):
         The folder of the tables in the store.
     constraints:
         Give new tables the portable part of their contract's rules as CHECK constraints.
+    by:
+        In whose name schema versions are registered: ``"user@host"``.
     """
 
     def __init__(
@@ -84,11 +95,13 @@ class LakeStorage(TableUpkeep):
         cache: LRUCache[bytes] | None = None,
         prefix: str = "raw",
         constraints: bool = False,
+        by: str = "unknown",
     ) -> None:
         self._has_constraints = constraints
         self.schemas = schemas if schemas is not None else SchemaManager()
         self.files = CacheManager(store, cache)
         self._store = store
+        self.known = KnownSchemas(store, self.schemas, by)
         self._prefix = prefix
         self._hook = hook
         self._formatter = formatter if formatter is not None else ParquetFormatter()
@@ -96,6 +109,19 @@ class LakeStorage(TableUpkeep):
         self._optimizer = QueryOptimizer()
         self._tables: dict[str, DeltaTable] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def _self(self) -> LakeStorage:
+        return self
+
+    @property
+    def store(self) -> ObjectStore:
+        """Where the tables are."""
+        return self._store
+
+    @property
+    def registry(self) -> StoredSchemas:
+        """The versions of every data type, stored with the data."""
+        return StoredSchemas(self._self)
 
     async def store_data(
         self,
@@ -128,7 +154,14 @@ class LakeStorage(TableUpkeep):
                 verdict = await self.validate(data, data_type, version, level=level, **options)
             counts["rows_rejected"] = len(verdict.rejected)
             rows = accepted(verdict, data_type, version, options if verdict is data else {})
-            lineage = lineage_of(verdict.schema_version, inputs, code_version, job=job, parameters=parameters)
+            lineage = lineage_of(
+                verdict.schema_version,
+                inputs,
+                code_version,
+                job=job,
+                parameters=parameters,
+                schema_fingerprint=await self.known.mark(verdict.contract),
+            )
             table = await self._table_for(verdict.contract)
             terms = Terms(
                 mode,
@@ -136,7 +169,7 @@ class LakeStorage(TableUpkeep):
                 lineage.to_json(),
                 await self._replaced(table, verdict.contract, mode, replace_where),
             )
-            written = await TableWriter(table, verdict.contract, self._executor).write(rows, terms)
+            written = await TableWriter(table, verdict.contract, self._executor, self.known).write(rows, terms)
             counts.update(
                 rows_written=written.inserted + written.updated,
                 rows_unchanged=written.unchanged,
@@ -161,7 +194,12 @@ class LakeStorage(TableUpkeep):
             )
 
     async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
-        return await in_thread(self.schemas.validate_data, data, data_type, version, **options)
+        try:
+            return await in_thread(self.schemas.validate_data, data, data_type, version, **options)
+        except (UnknownDataTypeError, UnknownSchemaVersionError):
+            if not await self.known.load(data_type):
+                raise
+            return await in_thread(self.schemas.validate_data, data, data_type, version, **options)
 
     async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
         started = time.perf_counter()
@@ -201,9 +239,9 @@ class LakeStorage(TableUpkeep):
             if bound.is_empty and idempotency_key is None:
                 return DeleteResult(data_type, snapshot.version, 0)
             table = await self.table(data_type)
-            writer = TableWriter(table, bound.contract, self._executor)
+            writer = TableWriter(table, bound.contract, self._executor, self.known)
             if not bound.stored >= columns_of(bound.predicate):
-                await writer.add_columns(bound.contract.schema)
+                await self.known.admit(table, bound.contract)
                 bound, _ = await self._bound(plan)
             done = await writer.delete(bound, idempotency_key)
             counts["rows_deleted"] = done.deleted
@@ -221,9 +259,9 @@ class LakeStorage(TableUpkeep):
         return sorted(name for name, there in zip(names, found, strict=True) if there)
 
     async def describe(self, data_type: str) -> DataTypeDescription:
-        contract = self.schemas.contract(data_type)
         table = await self.table(data_type)
         snapshot = await table.refresh()
+        contract = await self.known.reader(data_type, snapshot)
         files = await in_thread(snapshot.with_statistics, [contract.event_time])
         low, high = (f"{bound}.{contract.event_time}" for bound in ("min", "max"))
         url = f"{self._store.url.rstrip('/')}/{table.path}"
@@ -246,13 +284,13 @@ class LakeStorage(TableUpkeep):
         )
 
     async def table(self, data_type: str) -> DeltaTable:
-        self.schemas.contract(data_type)
         try:
             async with self._locks[data_type]:
                 if data_type not in self._tables:
                     self._tables[data_type] = await self._opened(data_type)
                 return self._tables[data_type]
         except TableNotFoundError as error:
+            await self.known.contract(data_type)  # or there is no such data type at all
             stored = await self.list_data_types()
             there = f"stored are {', '.join(stored)}" if stored else "nothing is stored yet"
             raise TableNotFoundError(
@@ -286,10 +324,10 @@ class LakeStorage(TableUpkeep):
         return bound.predicate
 
     async def _bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
-        contract = self.schemas.contract(plan.data_type)
-        version = plan.query.version
-        projection = None if version is None else self.schemas.contract(plan.data_type, version)
         snapshot = await self._snapshot(plan)
+        contract = await self.known.reader(plan.data_type, snapshot)
+        version = plan.query.version
+        projection = None if version is None else await self.known.contract(plan.data_type, version)
         # In a thread, as planning is: a filter may list a hundred thousand symbols.
         return await in_thread(bind, plan, contract, snapshot.schema, projection=projection), snapshot
 
@@ -312,19 +350,19 @@ class LakeStorage(TableUpkeep):
 
     async def _table_for(self, contract: Contract) -> DeltaTable:
         """Return the table that takes rows of this contract, created if need be."""
-        newest = self.schemas.contract(contract.data_type)
-        async with self._locks[contract.data_type]:
-            table = self._tables.get(contract.data_type)
+        own = contract.data_type
+        async with self._locks[own]:
+            table = self._tables.get(own)
             if table is None:
-                try:
-                    table = await self._opened(contract.data_type)
-                except TableNotFoundError:
-                    table = await self._created(newest)
-                self._tables[contract.data_type] = table
+                table, listed = await self.known.opened(partial(self._opened, own), own)
+                if table is None:
+                    table = await self._created(contract, await self.known.first_configuration(contract, listed))
+                self._tables[own] = table
             return table
 
-    async def _configuration(self, contract: Contract) -> dict[str, str]:
+    async def _configuration(self, contract: Contract, versions: Mapping[str, str]) -> dict[str, str]:
         configuration = {
+            **versions,
             "buffetstore.dataType": contract.data_type,
             "buffetstore.key": ",".join(contract.key),
             "buffetstore.revisions": contract.revisions,
@@ -336,7 +374,7 @@ class LakeStorage(TableUpkeep):
             configuration |= {f"{CONSTRAINT_PREFIX}{name}": sql for name, sql in exported.items()}
         return configuration
 
-    async def _created(self, contract: Contract) -> DeltaTable:
+    async def _created(self, contract: Contract, versions: Mapping[str, str]) -> DeltaTable:
         path = self._path(contract.data_type)
         try:
             return await DeltaTable.create(
@@ -346,7 +384,7 @@ class LakeStorage(TableUpkeep):
                 name=contract.data_type,
                 description=(contract.description or "").strip().split("\n", 1)[0] or None,
                 partition_by=contract.partition_by,
-                configuration=await self._configuration(contract),
+                configuration=await self._configuration(contract, versions),
                 formatter=self._formatter,
                 hook=self._hook,
             )

@@ -1,18 +1,20 @@
-"""Writing to one table as its contract demands: replace, keep or append; delete; new columns."""
+"""Writing to one table as its contract demands: replace, keep or append; delete."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from buffetstore.errors import InvalidInputError
+from buffetstore.errors import CommitConflictError, InvalidInputError
 from buffetstore.expressions import columns_of
 from buffetstore.query import BoundPlan, DataQuery, QueryOptimizer, bind
 from buffetstore.query.rules import NEVER
 from buffetstore.resilience.threads import in_thread
+from buffetstore.storage.gate import still_adopted
 from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.revisions import IGNORED, keys_predicate, new_revisions
 from buffetstore.tables import DeleteResult
@@ -25,10 +27,12 @@ if TYPE_CHECKING:
     from buffetstore.query import QueryExecutor
     from buffetstore.schemas import Contract
     from buffetstore.storage.base import WriteMode
+    from buffetstore.storage.known_schemas import KnownSchemas
     from buffetstore.tables import AddFile, DeltaTable, Txn
     from buffetstore.tables.idempotency import IdempotencyKey
     from buffetstore.tables.results import CommitResult
 
+MAX_PLANS = 8
 MODES = ("upsert", "append", "overwrite")
 
 
@@ -89,16 +93,35 @@ async def named(key: IdempotencyKey | None, rows: pa.Table, contract: Contract) 
 class TableWriter:
     """Writes to one table by one contract."""
 
-    def __init__(self, table: DeltaTable, contract: Contract, executor: QueryExecutor) -> None:
+    def __init__(self, table: DeltaTable, contract: Contract, executor: QueryExecutor, known: KnownSchemas) -> None:
         self._table = table
         self._contract = contract
         self._executor = executor
+        self._known = known
 
     async def write(self, rows: pa.Table, terms: Terms) -> Written:
-        """Write rows of the contract."""
-        await self.add_columns(rows.schema)
+        """Write rows of the contract, which the table adopts first where it has not.
+
+        Raises
+        ------
+        IncompatibleSchemaError
+            The table cannot take them; nothing was written.
+        """
+        for plan in count(1):
+            await self._known.admit(self._table, self._contract)
+            seen = self._table.metadata
+            try:
+                return await self._write(rows, terms)
+            except CommitConflictError:
+                # What the table says of itself was changed meanwhile: whether it takes the rows is judged again.
+                if plan == MAX_PLANS or (await self._table.refresh()).metadata == seen:
+                    raise
+        raise AssertionError("the loop ends by an answer or an error")
+
+    async def _write(self, rows: pa.Table, terms: Terms) -> Written:
         contract, table = self._contract, self._table
         how: dict[str, Any] = {
+            "condition": still_adopted(contract, await self._known.mark(contract)),
             "layout": time_bucket_layout(contract),
             "user_metadata": terms.user_metadata,
             "txn": terms.txns or None,
@@ -131,24 +154,6 @@ class TableWriter:
             every, below=await in_thread(key_range, rows, self._contract.key), columns=tuple(rows.column_names)
         )
         return (await self._executor.retrieve(near, snapshot)).table
-
-    async def add_columns(self, schema: pa.Schema) -> None:
-        """Add the columns of `schema` that the table does not have."""
-        missing = self._missing(schema)
-        if not missing:
-            return
-        await self._table.refresh()
-        if not (missing := self._missing(schema)):
-            return
-        try:
-            await self._table.add_columns(missing)
-        except InvalidInputError:
-            await self._table.refresh()
-            if self._missing(schema):
-                raise  # nobody else added them
-
-    def _missing(self, schema: pa.Schema) -> list[pa.Field]:
-        return [field for field in schema if field.name not in self._table.schema.names]
 
     async def delete(self, bound: BoundPlan, key: IdempotencyKey | None = None) -> DeleteResult:
         """Delete the rows that the plan finds; of a type that keeps revisions, all revisions of their keys."""

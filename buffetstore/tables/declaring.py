@@ -20,6 +20,21 @@ if TYPE_CHECKING:
 class DeclaringTable(WritableTable):
     """A table whose metadata can be changed."""
 
+    async def declare(self, attempt: Callable[[Snapshot], Awaitable[Proposal | None]]) -> int:
+        """Commit a change of metadata that is decided on the newest version. Return the version that has it.
+
+        Parameters
+        ----------
+        attempt:
+            Makes the commit of a version (see `declaration`), None where there is nothing to change; it is asked again
+            whenever another commit came first, and may refuse by raising, which leaves the table as it is.
+
+        Raises
+        ------
+        CommitConflictError, CommitUnknownError
+        """
+        return await self._declare(attempt)
+
     async def _declare(
         self,
         attempt: Callable[[Snapshot], Awaitable[Proposal | None]],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # How often a change is planned anew because others came first.
 MAX_PLANS = 16
+
+Condition: TypeAlias = "Callable[[Snapshot], None]"
 
 R = TypeVar("R", CommitResult, UpsertResult, DeleteResult, RestoreResult)
 
@@ -72,6 +74,7 @@ class WritableTable(TableView):
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         txn: Txn | tuple[Txn, ...] | None = None,
+        condition: Condition | None = None,
     ) -> CommitResult:
         """Add rows. Two dependent requests where nobody else is writing: the data files, then the commit.
 
@@ -86,6 +89,8 @@ class WritableTable(TableView):
         txn:
             Names the application and its progress, as other engines do: a second write with the same or a lower version
             does nothing. Several, as `transactions` makes them, are one name: the first decides.
+        condition:
+            Asked of each version of the table that a write is planned on; it raises where the rows do not belong there.
 
         Raises
         ------
@@ -97,6 +102,8 @@ class WritableTable(TableView):
         """
         self._check_writable()
         seen = self.snapshot
+        if condition is not None:
+            condition(seen)
         rows = await in_thread(fitted, table, seen.schema)
         txns = await self._txns(idempotency_key, txn, rows)
         done_before = already_done(seen.txns, txns)
@@ -123,6 +130,7 @@ class WritableTable(TableView):
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         txn: Txn | tuple[Txn, ...] | None = None,
+        condition: Condition | None = None,
         bytes_in_flight: int = MEMORY_BYTES,
     ) -> UpsertResult:
         """Make the table hold each row under its key: replace the row that is there, or insert it.
@@ -151,6 +159,8 @@ class WritableTable(TableView):
         rows = await in_thread(fitted, table, self.schema)
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, UpsertResult]:
+            if condition is not None:
+                condition(snapshot)
             places = (*placed_by, *snapshot.partition_columns)
             new = await in_thread(admitted, rows, snapshot)
             lay_out = layout or self._layout()
@@ -203,6 +213,7 @@ class WritableTable(TableView):
         user_metadata: str | None = None,
         idempotency_key: IdempotencyKey | None = None,
         txn: Txn | tuple[Txn, ...] | None = None,
+        condition: Condition | None = None,
     ) -> CommitResult:
         """Replace all rows, or those for which the predicate is true, by these, in one commit.
 
@@ -218,6 +229,8 @@ class WritableTable(TableView):
         rows = await in_thread(fitted, table, self.schema)
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, CommitResult]:
+            if condition is not None:
+                condition(snapshot)
             new = await in_thread(admitted, rows, snapshot)
             return await overwrite_rows(self._writer, snapshot, new, layout or self._layout(), predicate)
 

@@ -21,7 +21,7 @@ from buffetstore.errors import (
 from buffetstore.objects import MemoryStore, get_bytes, list_all
 from buffetstore.objects.wrappers.base import StoreWrapper
 from buffetstore.query import DataQuery
-from buffetstore.schemas import Record, SchemaManager
+from buffetstore.schemas import Record, SchemaManager, fingerprint
 from buffetstore.schemas.types import Price, Timestamp  # noqa: TC001 - pydantic evaluates the annotations
 from buffetstore.storage import LakeStorage, Lineage, read_lineage
 from buffetstore.tables import DeltaTable
@@ -201,8 +201,9 @@ async def test_the_commit_says_where_rows_come_from(store: MemoryStore, lake: La
     assert "secret" not in entry
     assert "5ecre7" not in entry
     told = next(info["commitInfo"] for line in entry.splitlines() if "commitInfo" in (info := json.loads(line)))
+    mark = fingerprint(lake.schemas.contract("ticks"))
     assert read_lineage(told["userMetadata"]) == (
-        Lineage("1.0.0", ("s3://vendor/a.csv", "https://***@host/b.csv?***"), "9f2c"),
+        Lineage("1.0.0", ("s3://vendor/a.csv", "https://***@host/b.csv?***"), "9f2c", schema_fingerprint=mark),
     )
     both = f"{told['userMetadata']}\nwritten by hand\n[1]\n{Lineage('2.0.0').to_json()}"
     assert [each.schema_version for each in read_lineage(both)] == ["1.0.0", "2.0.0"]
