@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_CHARACTERS = 32
 MAX_COLUMNS = 32  # the default of delta.dataSkippingNumIndexedCols
@@ -47,31 +44,6 @@ def statistics_json(table: pa.Table, *, columns: int = MAX_COLUMNS) -> str:
         if high is not None:
             highest[name] = high
     return _to_json({"numRecords": table.num_rows, "minValues": lowest, "maxValues": highest, "nullCount": nulls})
-
-
-def render_statistics(
-    rows: int, lowest: Mapping[str, Any], highest: Mapping[str, Any], nulls: Mapping[str, int]
-) -> str:
-    """Return statistics that are known already, by column, as Delta's JSON.
-
-    >>> render_statistics(2, {"d": date(2024, 1, 1)}, {"d": date(2024, 1, 2)}, {"d": 0})
-    '{"numRecords":2,"minValues":{"d":"2024-01-01"},"maxValues":{"d":"2024-01-02"},"nullCount":{"d":0}}'
-    """
-    low, high = (
-        {name: text for name, value in side.items() if (text := _plain(value)) is not None}
-        for side in (lowest, highest)
-    )
-    return _to_json({"numRecords": rows, "minValues": low, "maxValues": high, "nullCount": dict(nulls)})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        zone = "Z" if value.tzinfo is not None else ""
-        moment = value.astimezone(UTC) if value.tzinfo is not None else value
-        return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + zone
-    if isinstance(value, date):
-        return value.isoformat()
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _bounds(column: pa.ChunkedArray) -> tuple[Any, Any]:

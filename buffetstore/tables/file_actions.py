@@ -6,7 +6,6 @@ second of the interpreter, and the collector would look through all of them, whi
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.formats.statistics import render_statistics
 from buffetstore.resilience.threads import give_way
 from buffetstore.tables.actions import write_actions
 from buffetstore.tables.file_table import rows
 from buffetstore.tables.log_columns import ADDS, REMOVES, STRINGS, AddColumns, RemoveColumns, add_columns
-from buffetstore.tables.revision_order import kept_tags
+from buffetstore.tables.revision_order import keeps_revisions, kept_tags
+from buffetstore.tables.statistics_text import quoted, statistics_texts
 from buffetstore.tables.stored_statistics import StoredStatistics
 
 if TYPE_CHECKING:
@@ -73,40 +72,29 @@ def restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> Add
     bounded:
         The columns whose bounds are told; these are as wide as reading them made them.
     """
-    found = [_restored(files.slice(at, _VALUES), metadata, bounded) for at in range(0, max(files.num_rows, 1), _VALUES)]
-    stats = StoredStatistics.of_texts(pa.concat_arrays([texts for _, texts in found]))
-    return AddColumns(pa.concat_batches([batch for batch, _ in found]), stats)
-
-
-def _restored(files: pa.Table, metadata: Metadata, bounded: Sequence[str]) -> tuple[pa.RecordBatch, pa.Array]:
-    sides = ("min", "max", "null_count")
-    told = [name for name in bounded if f"min.{name}" in files.column_names]
-    bounds = files.select(["num_records", *(f"{side}.{name}" for name in told for side in sides)]).to_pylist()
-    held = rows(files)
-    stats: list[str | None] = []
-    for file, known in zip(held, bounds, strict=True):
-        vector, count = file["deletion_vector"], known["num_records"]
-        if count is None:
-            stats.append(None)
-            continue
-        if vector is not None:  # the log counts the rows that are stored
-            count += json.loads(vector)["cardinality"]
-        lowest, highest, nulls = (
-            {name: known[f"{side}.{name}"] for name in told if known[f"{side}.{name}"] is not None} for side in sides
-        )
-        stats.append(render_statistics(count, lowest, highest, nulls))
+    pieces = [statistics_texts(batch, bounded) for batch in files.to_batches(max_chunksize=_LINES)]
     columns = {
         "path": files["path"],
         "log_path": files["log_path"],
         "size": files["size"],
         "modification_time": files["modification_time"].cast(pa.int64()),
         "partition_values": _not_null(files["partition_values"]),
-        "tags": pa.array([list(kept_tags(metadata, file).items()) for file in held], STRINGS),
+        "tags": _tags_of(files, metadata),
         "data_change": pa.repeat(True, files.num_rows),
         "deletion_vector": files["deletion_vector"],
     }
-    give_way()
-    return _batch(columns, ADDS), pa.array(stats, pa.string())
+    stats = pa.concat_arrays([pa.array([], pa.string()), *pieces])
+    return AddColumns(_batch(columns, ADDS), StoredStatistics.of_texts(stats))
+
+
+def _tags_of(files: pa.Table, metadata: Metadata) -> Any:
+    if not keeps_revisions(metadata):
+        return _not_null(files["tags"])
+    found = []
+    for at in range(0, files.num_rows, _VALUES):
+        tags = [list(kept_tags(metadata, file).items()) for file in rows(files.slice(at, _VALUES))]
+        found.append(pa.array(tags, STRINGS))
+    return pa.chunked_array(found, STRINGS)
 
 
 def _batch(columns: Mapping[str, Any], schema: pa.Schema) -> pa.RecordBatch:
@@ -172,7 +160,7 @@ def _pieces(actions: Iterable[Action]) -> Iterator[bytes]:
 def _add_lines(batch: pa.RecordBatch, stats: pa.Array) -> pa.Array:
     return _joined(
         '{"add":{"path":',
-        _quoted(batch["log_path"]),
+        quoted(batch["log_path"]),
         ',"partitionValues":',
         _objects(batch["partition_values"]),
         ',"size":',
@@ -181,7 +169,7 @@ def _add_lines(batch: pa.RecordBatch, stats: pa.Array) -> pa.Array:
         batch["modification_time"].cast(pa.string()),
         ',"dataChange":',
         batch["data_change"].cast(pa.string()),
-        _member("stats", _quoted(stats)),
+        _member("stats", quoted(stats)),
         _tags(batch["tags"]),
         _member("deletionVector", batch["deletion_vector"]),
         "}}\n",
@@ -194,7 +182,7 @@ def _remove_lines(batch: pa.RecordBatch) -> pa.Array:
     known = _joined(',"extendedFileMetadata":true,"partitionValues":', values, ',"size":', size, _tags(batch["tags"]))
     return _joined(
         '{"remove":{"path":',
-        _quoted(batch["log_path"]),
+        quoted(batch["log_path"]),
         ',"dataChange":',
         batch["data_change"].cast(pa.string()),
         _member("deletionTimestamp", batch["deletion_timestamp"].cast(pa.string())),
@@ -217,20 +205,11 @@ def _tags(maps: Any) -> Any:
     return _member("tags", pc.if_else(pc.equal(held, "{}"), pa.scalar(None, pa.string()), held))
 
 
-def _quoted(values: Any) -> Any:
-    """Return the texts as JSON has them; null stays null."""
-    if pc.any(pc.match_substring_regex(values, r"[\x00-\x1f]")).as_py():
-        found = [None if value is None else json.dumps(value, ensure_ascii=False) for value in values.to_pylist()]
-        return pa.array(found, pa.string())
-    escaped = pc.replace_substring(pc.replace_substring(values, "\\", "\\\\"), '"', '\\"')
-    return _joined('"', escaped, '"')
-
-
 def _objects(maps: pa.MapArray) -> Any:
     """Return the maps as JSON objects; null stays null."""
     pairs = maps.cast(pa.list_(pa.struct([maps.type.key_field, maps.type.item_field])))
     keys, items = pairs.flatten().flatten()
-    members = _joined(_quoted(keys), ":", pc.fill_null(_quoted(items), "null"))
+    members = _joined(quoted(keys), ":", pc.fill_null(quoted(items), "null"))
     counts = pc.fill_null(pc.list_value_length(pairs), 0).to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     inside = pc.binary_join(pa.ListArray.from_arrays(offsets, members), ",")

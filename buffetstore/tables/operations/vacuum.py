@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 from buffetstore.errors import AccessError, InvalidInputError, UnsupportedFeatureError
 from buffetstore.objects.helpers import head as head_of
 from buffetstore.resilience.concurrency import gather
-from buffetstore.resilience.threads import in_thread
+from buffetstore.resilience.threads import give_way, in_thread
 from buffetstore.tables.arrays import whole
 from buffetstore.tables.features import MAX_WRITER_VERSION, READABLE, WRITABLE, check_readable
 from buffetstore.tables.log import join
@@ -211,7 +211,12 @@ async def listed_files(
 
 
 def _table(*columns: Sequence[Any]) -> pa.Table:
-    return pa.table(list(columns), schema=FILES)
+    # Making arrays of Python's values holds the interpreter, so that others are let in between.
+    pieces = []
+    for at in range(0, len(columns[0]), _TURN):
+        pieces.append(pa.record_batch([column[at : at + _TURN] for column in columns], schema=FILES))
+        give_way()
+    return pa.Table.from_batches(pieces, FILES).combine_chunks()
 
 
 def _candidates(objects: pa.Table, kept: Paths, cutoff: datetime, partition_columns: Sequence[str]) -> pa.Table:
