@@ -19,6 +19,7 @@ from buffetstore.expressions import (
     IsIn,
     IsNull,
     Like,
+    Named,
     Not,
     Or,
     columns_of,
@@ -26,6 +27,7 @@ from buffetstore.expressions import (
 )
 from buffetstore.query.coerce import comparison, membership
 from buffetstore.query.rules import NEVER, simplify
+from buffetstore.query.shaping import Shape, shape_of, shaped_schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,13 +54,15 @@ class BoundPlan:
     below:
         What of the predicate may be tested before revisions are merged: all of it where they are not.
     columns:
-        The columns of the answer.
+        The columns of the rows that are looked for: those of the answer, or what its shape reads.
     contract:
         What the data type promises: rows are sorted by its key and, where `merge` is true, merged by it.
     merge:
         Only the latest revision of each key is wanted, and several may be stored.
     known_at:
         Only rows that were available then.
+    shape:
+        What is made of the rows; None where they are the answer.
     """
 
     plan: QueryPlan
@@ -70,6 +74,7 @@ class BoundPlan:
     contract: Contract
     merge: bool
     known_at: datetime | None = None
+    shape: Shape | None = None
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -78,8 +83,8 @@ class BoundPlan:
 
     @property
     def limit(self) -> int | None:
-        """The most rows that the answer may have."""
-        return self.plan.limit
+        """How many rows have to be found at most."""
+        return self.plan.limit if self.shape is None else self.shape.row_limit
 
     @property
     def is_empty(self) -> bool:
@@ -88,6 +93,10 @@ class BoundPlan:
 
     def output_schema(self) -> pa.Schema:
         """Return the schema of the answer's table."""
+        return self.row_schema() if self.shape is None else shaped_schema(self.shape, self.row_schema())
+
+    def row_schema(self) -> pa.Schema:
+        """Return the schema of the rows that are looked for."""
         return pa.schema([self.schema.field(name) for name in self.columns])
 
 
@@ -107,12 +116,12 @@ def bind(
         A column is unknown, or a constant does not have its column's type; the message names the nearest column.
     """
     schema = _all_columns(contract.schema, table_schema)
-    columns = plan.columns
-    if columns is None:
+    asked = plan.columns
+    if asked is None:
         shown = table_schema.names if projection is None else projection.schema.names
-        columns = tuple(name for name in schema.names if name in shown)
-    for name in columns:
-        _field(schema, name, contract.data_type)
+        asked = tuple(name for name in schema.names if name in shown)
+    shape = shape_of(plan.query, contract, asked)
+    columns = _columns_read(asked, shape, schema, contract.data_type)
     predicate = bind_expression(And((plan.predicate, _in_range(plan, contract.event_time))), schema, contract.data_type)
     merge = contract.revisions == "keep" and plan.query.revisions != "all"
     known_at = plan.query.known_at
@@ -127,7 +136,22 @@ def bind(
         contract=contract,
         merge=merge,
         known_at=known_at,
+        shape=shape,
     )
+
+
+def _columns_read(
+    asked: tuple[str | Named, ...], shape: Shape | None, schema: pa.Schema, data_type: str
+) -> tuple[str, ...]:
+    """Return the columns that rows must have, after a look at whether the shape can be made of them."""
+    if shape is None:
+        found = tuple(name for name in asked if isinstance(name, str))
+        for name in found:
+            _field(schema, name, data_type)
+        return found
+    read = tuple(_field(schema, name, data_type).name for name in sorted(shape.inputs))
+    shaped_schema(shape, pa.schema([schema.field(name) for name in read]))
+    return read
 
 
 def bind_expression(expression: Expression, schema: pa.Schema, data_type: str) -> Expression:

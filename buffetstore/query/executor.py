@@ -15,6 +15,8 @@ from buffetstore.query.answer import QueryAnswer
 from buffetstore.query.binding import only_columns
 from buffetstore.query.cache_manager import CacheManager, Reading
 from buffetstore.query.ordering import last_of_each, sort_rows
+from buffetstore.query.shaping import Shaper, with_computed
+from buffetstore.query.stages import Part
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import availability
 from buffetstore.tables import read_tables
@@ -72,7 +74,7 @@ class QueryExecutor:
         self._bytes_in_flight = bytes_in_flight
 
     async def retrieve(self, bound: BoundPlan, snapshot: Snapshot) -> QueryAnswer:
-        """Return all rows, in order of key.
+        """Return all rows, in order of key unless the query says another.
 
         Raises
         ------
@@ -81,6 +83,11 @@ class QueryExecutor:
         """
         started = time.perf_counter()
         progress = await in_thread(_begin, bound, snapshot)
+        shaped = bound.shape is not None and not bound.shape.streams and not bound.merge
+        table = await (self._shaped if shaped else self._collected)(bound, snapshot, progress)
+        return _answer(bound, snapshot, progress, table, time.perf_counter() - started)
+
+    async def _collected(self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress) -> pa.Table:
         tables: list[pa.Table] = []
         rows = 0
         async with aclosing(self._tables(bound, snapshot, progress)) as found:
@@ -89,15 +96,25 @@ class QueryExecutor:
                 rows += table.num_rows
                 if bound.limit is not None and not bound.merge and rows >= bound.limit:
                     break
-        table = await in_thread(_finish, bound, tables)
-        return _answer(bound, snapshot, progress, table, time.perf_counter() - started)
+        return await in_thread(_finish, bound, tables)
+
+    async def _shaped(self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress) -> pa.Table:
+        """Return what is made of the rows, of which none is held longer than that takes."""
+        assert bound.shape is not None
+        shaper = Shaper(bound.shape)
+        shaper.add(bound.row_schema().empty_table())
+        async with aclosing(self._tables(bound, snapshot, progress)) as found:
+            async for table in found:
+                await in_thread(shaper.add, table.select(list(bound.columns)))
+        return await in_thread(shaper.finish)
 
     async def scan(
         self, bound: BoundPlan, snapshot: Snapshot, counts: dict[str, int]
     ) -> AsyncGenerator[pa.RecordBatch, None]:
         """Yield rows in batches: by time bucket, and by key within a file. Files are read as batches are taken.
 
-        Where revisions are merged, all rows of the answer are held until the first is given.
+        Where revisions are merged, or rows are ordered, grouped or made distinct, the answer is held until its first
+        batch is given.
 
         Parameters
         ----------
@@ -105,24 +122,23 @@ class QueryExecutor:
             Told what was read, when the scan ends.
         """
         started = time.perf_counter()
-        if bound.merge:
+        if bound.merge or (bound.shape is not None and not bound.shape.streams):
             answer = await self.retrieve(bound, snapshot)
             counts.update(counts_of(answer))
             for batch in answer.table.to_batches(max_chunksize=BATCH_ROWS):
                 yield batch
             return
         progress = await in_thread(_begin, bound, snapshot)
-        left = bound.limit
+        part = Part(0 if bound.shape is None else bound.shape.offset, bound.plan.limit)
         rows = 0
         try:
             async with aclosing(self._tables(bound, snapshot, progress)) as found:
                 async for table in found:
-                    chosen = table.select(list(bound.columns)).slice(0, left)
+                    chosen = part.take(table)
                     rows += chosen.num_rows
-                    for batch in chosen.to_batches(max_chunksize=BATCH_ROWS):
+                    for batch in (await in_thread(_chosen_columns, bound, chosen)).to_batches(BATCH_ROWS):
                         yield batch
-                    left = None if left is None else left - chosen.num_rows
-                    if left == 0:
+                    if part.is_full:
                         return
         finally:
             empty = bound.output_schema().empty_table()
@@ -225,14 +241,35 @@ def _with_absent(bound: BoundPlan, table: pa.Table) -> pa.Table:
 
 def _finish(bound: BoundPlan, tables: Sequence[pa.Table]) -> pa.Table:
     if not tables:
-        return bound.output_schema().empty_table()
+        return (
+            bound.output_schema().empty_table()
+            if bound.shape is None
+            else _made(bound, bound.row_schema().empty_table())
+        )
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     if bound.merge:
         table = _with_absent(bound, sort_rows(table, ["created_at"]))
-        table = filter_rows(last_of_each(table, bound.key), bound.predicate)
+        table = sort_rows(filter_rows(last_of_each(table, bound.key), bound.predicate), bound.key)
+    if bound.shape is not None and not bound.shape.streams:
+        return _made(bound, table)
     # The first by time bucket are chosen, then all are put in order.
-    chosen = table if bound.merge else table.slice(0, bound.limit)
-    return sort_rows(chosen, bound.key).slice(0, bound.limit).select(list(bound.columns))
+    start = 0 if bound.shape is None else bound.shape.offset
+    return _chosen_columns(bound, sort_rows(table.slice(start, bound.plan.limit), bound.key))
+
+
+def _made(bound: BoundPlan, table: pa.Table) -> pa.Table:
+    assert bound.shape is not None
+    if bound.shape.streams:
+        return _chosen_columns(bound, table)
+    shaper = Shaper(bound.shape)
+    shaper.add(table.select(list(bound.columns)))
+    return shaper.finish()
+
+
+def _chosen_columns(bound: BoundPlan, table: pa.Table) -> pa.Table:
+    if bound.shape is None:
+        return table.select(list(bound.columns))
+    return with_computed(table, bound.shape).select(list(bound.shape.columns))
 
 
 def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa.Table, seconds: float) -> QueryAnswer:

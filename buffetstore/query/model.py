@@ -136,7 +136,7 @@ class DataQuery:
 
     def predicate(self) -> Expression:
         """Return `filters` as one expression, its values as they were given."""
-        if isinstance(self.filters, get_args(Expression)):
+        if self.filters is not None and not isinstance(self.filters, Mapping):
             return self.filters
         return And(tuple(filter_expression(column, value) for column, value in (self.filters or {}).items()))
 

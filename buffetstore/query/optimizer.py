@@ -6,6 +6,7 @@ from buffetstore.errors import InvalidQueryError
 from buffetstore.query.model import DataQuery
 from buffetstore.query.plan import QueryPlan
 from buffetstore.query.rules import UNBOUND_RULES, simplify
+from buffetstore.query.shape import checked_columns
 
 
 class QueryOptimizer:
@@ -30,5 +31,5 @@ class QueryOptimizer:
         if not isinstance(query, DataQuery):
             raise InvalidQueryError(f"a {type(query).__name__} is not a DataQuery")
         predicate, rules = simplify(query.predicate(), UNBOUND_RULES)
-        columns = None if query.columns is None else tuple(query.columns)
+        columns = None if query.columns is None else checked_columns(query.columns)
         return QueryPlan(query, predicate, query.time_range(), columns, rules)

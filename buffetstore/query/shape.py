@@ -58,13 +58,15 @@ def checked_columns(columns: Any) -> tuple[str | Named, ...]:
     chosen = tuple(dict.fromkeys(_column(each) for each in columns))
     if not chosen:
         raise InvalidQueryError("columns=[] names none: leave it out for all")
-    _check_distinct([each.name if isinstance(each, Named) else each for each in chosen], "columns")
+    _check_distinct(list(map(name_of, chosen)), "columns")
     return chosen
 
 
 def checked_order(order_by: Any) -> tuple[Order, ...]:
     """Return the order of an answer: ``["symbol", "-price"]`` is the highest price of each symbol first."""
     names = [order_by] if isinstance(order_by, str) else order_by
+    if isinstance(names, Sequence) and names and all(isinstance(each, Order) for each in names):
+        return tuple(names)
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name.removeprefix("-") for name in names):
         raise InvalidQueryError(f"order_by={order_by!r} is not a list of column names: ['symbol', '-price'], say")
     found = tuple(Order(name.removeprefix("-"), name.startswith("-")) for name in names)
@@ -82,7 +84,7 @@ def checked_groups(group_by: Any) -> tuple[str | Bucket, ...]:
     for each in groups:
         if isinstance(each, Bucket):
             zone(each.tz)
-    _check_distinct([each.name if isinstance(each, Bucket) else each for each in groups], "group_by")
+    _check_distinct(list(map(name_of, groups)), "group_by")
     return tuple(groups)
 
 
@@ -119,8 +121,16 @@ def check_together(query: DataQuery) -> None:
         raise InvalidQueryError("distinct and group_by or aggregates were given: groups are distinct")
     if query.distinct and query.columns is None:
         raise InvalidQueryError("distinct needs columns: rows have keys, and are distinct without it")
-    names = [each.name if isinstance(each, Bucket) else each for each in query.group_by or ()]
+    groups = checked_groups(query.group_by or ())
+    names = list(map(name_of, groups))
     _check_distinct([*names, *(query.aggregates or ())], "group_by and aggregates")
+    if grouped or query.distinct:
+        shown = [*names, *(query.aggregates or ())] if grouped else list(map(name_of, checked_columns(query.columns)))
+        for order in checked_order(query.order_by or ()):
+            if order.column not in shown:
+                raise InvalidQueryError(
+                    f"order_by names {order.column!r}, which the answer does not have: it has {', '.join(shown)}"
+                )
     if query.table_version is not None and query.as_of is not None:
         raise InvalidQueryError("table_version and as_of were given: one of them says which state is read")
     if query.freshness is not None and (query.table_version is not None or query.as_of is not None):
@@ -133,6 +143,11 @@ def _column(given: Any) -> str | Named:
     if isinstance(given, Term):
         raise InvalidQueryError(f"columns has {given!r} without a name: give it one by .alias('name')")
     raise InvalidQueryError(f"columns has {given!r}: give column names, and computed columns by .alias('name')")
+
+
+def name_of(column: str | Named | Bucket) -> str:
+    """Return the name of a column in the answer."""
+    return column if isinstance(column, str) else column.name
 
 
 def _check_distinct(names: Sequence[str], where: str) -> None:

@@ -20,7 +20,8 @@ def bucket_starts(times: pa.ChunkedArray, bucket: Bucket) -> pa.ChunkedArray:
     """Return for each moment where its span begins, in the type of the moments.
 
     Spans of seconds, minutes and hours begin anew at each midnight of the zone, so that no clock change makes one of
-    them ambiguous; several days, weeks or months are counted from 1970. A date has spans of days and longer.
+    them ambiguous; several days, weeks or months are counted from 1970. A date has spans of days and longer. Clock
+    changes are known up to the year 2037, as Arrow knows them.
 
     Raises
     ------

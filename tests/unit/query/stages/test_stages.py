@@ -188,13 +188,11 @@ def test_a_part_is_taken_as_rows_come() -> None:
 
 
 @given(
-    st.datetimes(datetime(1960, 1, 1), datetime(2040, 1, 1)),  # noqa: DTZ001 - of any zone
+    st.datetimes(datetime(1960, 1, 1), datetime(2037, 1, 1)),  # noqa: DTZ001 - of any zone
     st.sampled_from(["1h", "4h", "7h", "15m", "90m", "1s", "1d", "1w", "1mo", "1q", "1y"]),
     st.sampled_from([None, "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe"]),
 )
-def test_spans_begin_at_or_before_their_moments_and_are_their_own_beginning(
-    moment: datetime, every: str, tz: str | None
-) -> None:
+def test_spans_begin_at_or_before_their_moments(moment: datetime, every: str, tz: str | None) -> None:
     times = pa.chunked_array([pa.array([moment.replace(tzinfo=UTC)], pa.timestamp("us", tz="UTC"))])
     span = bucket("timestamp", every, tz=tz)
     start = bucket_starts(times, span)
