@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from buffetstore.resilience.threads import give_way
 from buffetstore.schemas import values as one
-from buffetstore.schemas.columns import Range, extremes, floats, in_one_piece
+from buffetstore.schemas.columns import Range, bounds, floats, in_one_piece
 from buffetstore.schemas.natural import natural
 from buffetstore.schemas.rounding import relabelled, round_floats
 from buffetstore.schemas.timestamps import (
@@ -287,7 +287,7 @@ def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
         array = found
     doubles = array.cast(pa.float64())
     if len(doubles) > doubles.null_count:
-        low, high = extremes(floats(doubles))
+        low, high = bounds(floats(doubles))
         if math.isfinite(low) and math.isfinite(high):
             found = _cast(doubles, column.target.type)
             column.range = None if found is None else Range(found, low, high)

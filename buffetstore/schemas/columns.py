@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WORD_DIGITS = 18  # a decimal of so many digits is one 64-bit word and its sign
+_INFINITY = np.array(np.inf).view(np.uint64)
 _BLOCK = 65_536  # rows that stay in the CPU's cache
 
 
@@ -28,7 +29,7 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The least and the greatest value of an array, found when it was taken in; what lies under a null may count."""
+    """What no value of an array is below and none above, found when it was taken in; what is under a null may count."""
 
     array: pa.Array
     low: Any
@@ -147,6 +148,19 @@ def extremes(x: NDArray[Any]) -> tuple[Any, Any]:
     blocks = [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
     found = np.array([(block.min(), block.max()) for block in blocks])
     return found[:, 0].min(), found[:, 1].max()
+
+
+def bounds(x: NDArray[np.float64]) -> tuple[float, float]:
+    """Return what no value is below and none above, NaN where there is one.
+
+    Of numbers that are not negative the bits are in the numbers' order, and one pass over memory tells that they are
+    and what the greatest is; what is least is then not known, but that it is not below 0.
+    """
+    greatest = x.view(np.uint64).max()
+    if greatest < _INFINITY:
+        return 0.0, float(greatest.view(np.float64))
+    low, high = extremes(x)
+    return float(low), float(high)
 
 
 def _words(array: pa.Array, kind: type[np.generic], per_value: int = 1) -> NDArray[Any]:

@@ -111,6 +111,8 @@ def _floats(spec: FieldSpec, values: Values) -> Iterator[Failure]:
         limit = float(bound)
         if _keeps(attribute, low if attribute in {"gt", "ge"} else high, limit):
             continue
+        if values.known is not None and _keeps(attribute, x.min() if attribute in {"gt", "ge"} else x.max(), limit):
+            continue
         bad = ~_keeps(attribute, x, limit)
         rows = values.where(bad if finite is None else bad & finite)
         if len(rows):
@@ -177,11 +179,9 @@ def _uneven(values: Values, step: Fraction) -> Rows:
 def _outside(values: Values, x: NDArray[Any], limit: int, *, lower: bool) -> Rows:
     limit = max(-_INT64 - 1, min(_INT64, limit))
     known = values.known
-    if lower:
-        keeps = (x.min() if known is None else known.low) >= limit
-    else:
-        keeps = (x.max() if known is None else known.high) <= limit
-    if keeps:
+    if known is not None and (known.low >= limit if lower else known.high <= limit):
+        return np.empty(0, np.int64)
+    if (x.min() >= limit) if lower else (x.max() <= limit):
         return np.empty(0, np.int64)
     return values.where(x < limit if lower else x > limit)
 

@@ -14,7 +14,7 @@ from pydantic import Field, field_validator
 
 from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas import Price, Record, Rule, SchemaManager, Timestamp
-from buffetstore.schemas.columns import Columns, Range, constant, decoded, repeats_block
+from buffetstore.schemas.columns import Columns, Range, bounds, constant, decoded, repeats_block
 from buffetstore.schemas.fill import Fill, replaced
 
 if TYPE_CHECKING:
@@ -202,3 +202,17 @@ def test_decoding_names_columns() -> None:
     table = pa.table({"a": codes(["x"]), "b": codes(["y"]), "c": [1]})
     assert decoded(table, {"a"}).schema.types == [pa.string(), table.schema.field("b").type, pa.int64()]
     assert decoded(table).schema.types == [pa.string(), pa.string(), pa.int64()]
+
+
+@pytest.mark.parametrize(
+    "numbers", [[0.0, 1.5], [5e-324], [-0.0, 3.0], [-2.0, 7.0], [-3.0], [1e308, 2.0], [float("inf"), 1.0]]
+)
+def test_bounds_hold_every_number(numbers: list[float]) -> None:
+    low, high = bounds(np.array(numbers))
+    assert low <= min(numbers)
+    assert high == max(numbers)
+
+
+@pytest.mark.parametrize("odd", [float("nan"), -float("nan"), float("-inf")])
+def test_bounds_show_what_is_no_number(odd: float) -> None:
+    assert not all(np.isfinite(bounds(np.array([1.0, odd, 2.0]))))
