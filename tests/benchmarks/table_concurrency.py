@@ -1,8 +1,8 @@
-"""Writers at once on one Delta table, beside deltalake, with latency in front of the store: prints one line of JSON.
+"""Writers at once on one table, beside deltalake and LanceDB, with latency in front of the store: one line of JSON.
 
 Usage: ``python table_concurrency.py <appends> <tables>``. Ours: a store in memory that answers after 50 ms (100 ms for
-many tables). deltalake, which brings its own clients: the GCS server behind a proxy that adds as much. LanceDB where it
-is installed.
+many tables). deltalake and, where it is installed, LanceDB bring their own clients: the GCS server behind a proxy that
+adds as much.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import deltalake
@@ -26,9 +27,10 @@ from buffetstore.testing import Conditions, CountingStore, FaultProxy, in_backgr
 from buffetstore.testing.gcs import serve_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
 LATENCY = 0.05
+PATIENCE = 100.0  # seconds after which a peer's appends are not waited for
 SCHEMA = pa.schema(
     [
         ("symbol", pa.string()),
@@ -150,40 +152,82 @@ async def stalls(rows: int) -> dict[str, float]:
     return found
 
 
-def with_deltalake(appends_at_once: int, tables: int) -> dict[str, dict[str, float]]:
-    """Threads, as it has no asyncio."""
+@contextmanager
+def gcs_behind_latency() -> Iterator[tuple[Conditions, dict[str, str]]]:
+    """Serve a bucket `bench`; give the network's conditions and the options of clients in Rust."""
     with serve_in_thread() as server:
         server.state.create_bucket("bench")
         conditions = Conditions()
         with in_background(FaultProxy.to(server.url, conditions)) as proxy:
             account = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
-            options = {
-                "google_service_account_key": json.dumps({"gcs_base_url": proxy.url, **account}),
-                "allow_http": "true",
-            }
+            key = json.dumps({"gcs_base_url": proxy.url, **account})
+            yield conditions, {"google_service_account_key": key, "allow_http": "true"}
 
-            def create() -> str:
-                url = f"gs://bench/{uuid.uuid4().hex}"
-                deltalake.write_deltalake(url, bars(10), storage_options=options)
-                return url
 
-            def append(url: str, seed: int) -> None:
-                deltalake.write_deltalake(url, bars(100, seed), mode="append", storage_options=options)
+def with_deltalake(appends_at_once: int, tables: int) -> dict[str, dict[str, float]]:
+    """Threads, as it has no asyncio."""
+    with gcs_behind_latency() as (conditions, options):
 
-            def threaded(urls: list[str], latency: float) -> dict[str, float]:
-                with ThreadPoolExecutor(len(urls)) as pool:
-                    conditions.latency_up = latency
-                    begun = time.perf_counter()
-                    done = [pool.submit(append, url, seed) for seed, url in enumerate(urls)]
-                    failed = sum(each.exception() is not None for each in done)
-                    seconds = round(time.perf_counter() - begun, 4)
-                    conditions.latency_up = 0.0
-                return {"seconds": seconds, "failed": failed}
+        def create() -> str:
+            url = f"gs://bench/{uuid.uuid4().hex}"
+            deltalake.write_deltalake(url, bars(10), storage_options=options)
+            return url
 
+        def append(url: str, seed: int) -> None:
+            deltalake.write_deltalake(url, bars(100, seed), mode="append", storage_options=options)
+
+        def threaded(urls: list[str], latency: float) -> dict[str, float]:
+            with ThreadPoolExecutor(len(urls)) as pool:
+                conditions.latency_up = latency
+                begun = time.perf_counter()
+                done = [pool.submit(append, url, seed) for seed, url in enumerate(urls)]
+                failed = sum(each.exception() is not None for each in done)
+                seconds = round(time.perf_counter() - begun, 4)
+                conditions.latency_up = 0.0
+            return {"seconds": seconds, "failed": failed}
+
+        return {
+            f"{appends_at_once} appends": threaded([create()] * appends_at_once, LATENCY),
+            f"{tables} tables": threaded([create() for _ in range(tables)], 2 * LATENCY),
+        }
+
+
+async def with_lancedb(few: int, many: int, tables: int) -> dict[str, dict[str, float]] | str:
+    """Return its figures, or why there are none."""
+    if importlib.util.find_spec("lancedb") is None:
+        return "not installed"
+    import lancedb
+
+    with gcs_behind_latency() as (conditions, options):
+
+        async def create() -> lancedb.AsyncTable:
+            url = f"gs://bench/{uuid.uuid4().hex}"
+            database = await lancedb.connect_async(url, storage_options=options)
+            table = await database.create_table("t", bars(10))
+            await table.add(bars(10))  # nothing is loaded or connected in what is measured
+            return table
+
+        async def together(written: list[lancedb.AsyncTable], latency: float) -> dict[str, float]:
+            conditions.latency_up = latency
+            begun = time.perf_counter()
+            adding = [asyncio.ensure_future(table.add(bars(100, seed))) for seed, table in enumerate(written)]
+            _, waiting = await asyncio.wait(adding, timeout=PATIENCE)
+            seconds = round(time.perf_counter() - begun, 4)
+            for task in waiting:
+                task.cancel()
+            outcomes = await asyncio.gather(*adding, return_exceptions=True)
+            conditions.latency_up = 0.0
+            failed = sum(isinstance(each, Exception) for each in outcomes)
+            return {"seconds": seconds, "failed": failed, "unfinished": len(waiting)}
+
+        try:
             return {
-                f"{appends_at_once} appends": threaded([create()] * appends_at_once, LATENCY),
-                f"{tables} tables": threaded([create() for _ in range(tables)], 2 * LATENCY),
+                f"{few} appends": await together([await create()] * few, LATENCY),
+                f"{many} appends": await together([await create()] * many, LATENCY),
+                f"{tables} tables": await together([await create() for _ in range(tables)], 2 * LATENCY),
             }
+        except (RuntimeError, OSError, ValueError) as error:  # what its Rust side raises
+            return f"{lancedb.__version__} cannot write here: {error}"[:300]
 
 
 async def main(many: int, tables: int) -> None:
@@ -195,7 +239,7 @@ async def main(many: int, tables: int) -> None:
         f"{tables} tables": await many_tables(tables),
     }
     theirs = await asyncio.to_thread(with_deltalake, few, tables)
-    lance = "installed, not measured" if importlib.util.find_spec("lancedb") else "not installed"
+    lance = await with_lancedb(few, many, tables)
     rounds, held = await round_trips(), await stalls(many * 1000)
     print(json.dumps({"ours": ours, "deltalake": theirs, "lancedb": lance, "rounds": rounds, "stalls": held}))
 

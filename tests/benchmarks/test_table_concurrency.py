@@ -1,4 +1,4 @@
-"""Writers at once on one Delta table, beside deltalake; requests one after the other; stalls of the event loop."""
+"""Writers at once on one table, beside deltalake and LanceDB; requests in turn; stalls of the event loop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,28 @@ def run(appends: int, tables: int) -> dict[str, Any]:
 
 
 def report(found: dict[str, Any]) -> str:
-    lines = [f"{'at once':16}{'ours s':>10}{'commits':>10}{'deltalake s':>14}{'x':>8}"]
+    peers = {"deltalake": found["deltalake"], "LanceDB": found["lancedb"]}
+    lines = [f"{'at once':16}{'ours s':>10}{'commits':>10}" + "".join(f"{f'{peer} s':>14}{'x':>8}" for peer in peers)]
     for name, ours in found["ours"].items():
-        theirs = found["deltalake"].get(name, {}).get("seconds")
-        beside = f"{theirs:14.2f}{theirs / ours['seconds']:8.1f}" if theirs else f"{'-':>14}{'-':>8}"
-        lines.append(f"{name:16}{ours['seconds']:10.3f}{ours.get('commits', '-'):>10}{beside}")
-    lines += [f"LanceDB: {found['lancedb']}", f"round trips: {found['rounds']}", f"stalls, ms: {found['stalls']}"]
+        line = f"{name:16}{ours['seconds']:10.3f}{ours.get('commits', '-'):>10}"
+        for figures in peers.values():
+            theirs = figures.get(name) if isinstance(figures, dict) else None
+            line += (
+                f"{theirs['seconds']:14.2f}{theirs['seconds'] / ours['seconds']:8.1f}"
+                if theirs
+                else f"{'-':>14}{'-':>8}"
+            )
+        lines.append(line)
+    if isinstance(found["lancedb"], str):
+        lines.append(f"LanceDB: {found['lancedb']}")
+    for peer, figures in peers.items():
+        told = figures if isinstance(figures, dict) else {}
+        lost = {name: held for name, held in told.items() if held["failed"] or held.get("unfinished")}
+        lines += [
+            f"{peer}, {name}: {held['failed']} failed, {held.get('unfinished', 0)} unfinished"
+            for name, held in lost.items()
+        ]
+    lines += [f"round trips: {found['rounds']}", f"stalls, ms: {found['stalls']}"]
     return "\n".join(lines)
 
 
