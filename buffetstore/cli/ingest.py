@@ -3,103 +3,86 @@
 from __future__ import annotations
 
 from datetime import date as Day  # noqa: N812 `date` is an option
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
 from buffetstore.cli.common import REJECTED, Json, Store, counted, human_bytes, manager, out, print_json, progress, run
+from buffetstore.cli.ingest_options import (
+    AvailableAt,
+    BatchRows,
+    CodeVersion,
+    Date,
+    Decimal,
+    Delimiter,
+    Dry,
+    Encoding,
+    Extra,
+    Extras,
+    File,
+    FilePattern,
+    Header,
+    IdempotencyKey,
+    Inputs,
+    Invalid,
+    Job,
+    Level,
+    MappingFile,
+    Maps,
+    Milliseconds,
+    Modes,
+    OnInvalid,
+    Param,
+    Rejected,
+    Scale,
+    Sets,
+    Symbol,
+    Thousands,
+    Type,
+    Tz,
+    Upper,
+    Version,
+)
 from buffetstore.errors import InvalidInputError
 from buffetstore.ingest import ImportResult, Source, import_file, read_mapping
 from buffetstore.schemas import Mapping, ValidationLevel
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-
-class Extra(StrEnum):
-    """What to do about columns that are no fields."""
-
-    IGNORE = "ignore"
-    ERROR = "error"
-
-
-class OnInvalid(StrEnum):
-    """What becomes of rows that break the contract."""
-
-    FILE = "file"
-    QUARANTINE = "quarantine"
-    DROP = "drop"
-    RAISE = "raise"
-
-
-class Mode(StrEnum):
-    """How rows meet what is stored."""
-
-    UPSERT = "upsert"
-    APPEND = "append"
-    OVERWRITE = "overwrite"
-
 
 def ingest(
-    file: Annotated[
-        Path, typer.Argument(help="CSV (also .gz, .zst, or a .zip of them) or Parquet.", show_default=False)
-    ],
-    data_type: Annotated[str, typer.Option("--data-type", "-t", help="market_data, forecasts, options_data...")],
-    map_: Annotated[list[str] | None, typer.Option("--map", help="COLUMN=FIELD, e.g. Close=price; repeat it.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="FIELD=VALUE for every row, e.g. data_source=yahoo; repeat it.")
-    ] = None,
-    mapping: Annotated[
-        Path | None, typer.Option(help="A .json, .toml or .yaml file of all this; options given beside it go first.")
-    ] = None,
-    symbol: Annotated[str | None, typer.Option(help="The symbol of every row.")] = None,
-    tz: Annotated[str | None, typer.Option(help="Zone of times without one: America/New_York.")] = None,
-    scale: Annotated[str | None, typer.Option(help="What one unit is worth: 0.0001, or bid=0.01,ask=0.01.")] = None,
-    header: Annotated[str | None, typer.Option(help="Column names of a file without any: a,b,c.")] = None,
-    file_pattern: Annotated[
-        str | None,
-        typer.Option(help="Regular expression with named groups that finds fields in the file's (or member's) name."),
-    ] = None,
-    upper: Annotated[str | None, typer.Option(help="Groups of it to be put in capitals: symbol.")] = None,
-    milliseconds: Annotated[
-        str | None, typer.Option(help="The column of milliseconds since midnight of the file's date.")
-    ] = None,
-    date: Annotated[str | None, typer.Option(help="That date, where the file's name does not say it.")] = None,
-    extra: Annotated[
-        Extra, typer.Option(help="Columns that are no fields: leave them out and name them, or refuse the rows.")
-    ] = Extra.IGNORE,
-    available_at: Annotated[str | None, typer.Option(help="When facts could be known: 'timestamp+1d'.")] = None,
-    level: Annotated[ValidationLevel, typer.Option(help="How broken rules are judged.")] = ValidationLevel.STRICT,
-    version: Annotated[str | None, typer.Option(help="The schema version of the rows; else the newest.")] = None,
-    delimiter: Annotated[
-        str | None, typer.Option(help="Between the columns of a CSV file; else what its first line has.")
-    ] = None,
-    encoding: Annotated[str, typer.Option(help="Of a CSV file.")] = "utf-8",
-    decimal: Annotated[str, typer.Option(help="Before the decimals of a CSV file's numbers.")] = ".",
-    thousands: Annotated[str | None, typer.Option(help="Between the thousands of a CSV file's numbers.")] = None,
-    batch_rows: Annotated[int, typer.Option(min=1, help="Rows in memory, and in a commit.")] = 500_000,
-    on_invalid: Annotated[
-        OnInvalid,
-        typer.Option(help="Rows that break the contract: to a file, to the store's quarantine, nowhere, or stop."),
-    ] = OnInvalid.FILE,
-    rejected: Annotated[
-        Path | None, typer.Option(help="Where rejected rows go; else NAME.rejected.csv beside the file.")
-    ] = None,
-    mode: Annotated[Mode | None, typer.Option(help="Else what the contract says.")] = None,
-    idempotency_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Names this import: sent again within a week, it lands once.")
-    ] = None,
-    inputs: Annotated[
-        list[str] | None, typer.Option(help="Lineage: what the rows were made of, beside the file; repeat it.")
-    ] = None,
-    code_version: Annotated[str | None, typer.Option(help="Lineage: what made them, e.g. a commit id.")] = None,
-    job: Annotated[str | None, typer.Option(help="Lineage: in which run.")] = None,
-    param: Annotated[list[str] | None, typer.Option(help="Lineage: NAME=VALUE, how it was set; repeat it.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Judge the rows and store nothing.")] = False,
+    file: File,
+    data_type: Type,
+    map_: Maps = None,
+    set_: Sets = None,
+    mapping: MappingFile = None,
+    symbol: Symbol = None,
+    tz: Tz = None,
+    scale: Scale = None,
+    header: Header = None,
+    file_pattern: FilePattern = None,
+    upper: Upper = None,
+    milliseconds: Milliseconds = None,
+    date: Date = None,
+    extra: Extras = Extra.IGNORE,
+    available_at: AvailableAt = None,
+    level: Level = ValidationLevel.STRICT,
+    version: Version = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = "utf-8",
+    decimal: Decimal = ".",
+    thousands: Thousands = None,
+    batch_rows: BatchRows = 500_000,
+    on_invalid: Invalid = OnInvalid.FILE,
+    rejected: Rejected = None,
+    mode: Modes = None,
+    idempotency_key: IdempotencyKey = None,
+    inputs: Inputs = None,
+    code_version: CodeVersion = None,
+    job: Job = None,
+    param: Param = None,
+    dry_run: Dry = False,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -107,10 +90,37 @@ def ingest(
 
     Exit code 3 says that rows were rejected (the others are stored, but for --on-invalid raise).
     """
-    how = Mapping.from_options(
-        map=map_ or (),
-        set=set_ or (),
-        base=None if mapping is None else read_mapping(mapping),
+    how = _mapping(mapping, map_, set_, symbol, tz, scale, header, file_pattern, upper, milliseconds, date)
+    source = Source(file, how.header, delimiter, encoding, decimal, thousands, batch_rows)
+    reading = {"version": version, "extra": extra, "level": level, "available_at": available_at}
+    invalid = {"on_invalid": on_invalid, "rejected_file": rejected, "dry_run": dry_run}
+    writing = {"mode": mode, "idempotency_key": idempotency_key, **_lineage(inputs, code_version, job, param)}
+    result = run(_ingest(store, data_type, source, how, reading | invalid | writing, as_json))
+    if as_json:
+        print_json(result.summary())
+    else:
+        _show(result)
+    if result.rejected:
+        raise typer.Exit(REJECTED)
+
+
+def _mapping(
+    file: Path | None,
+    columns: list[str] | None,
+    constants: list[str] | None,
+    symbol: str | None,
+    tz: str | None,
+    scale: str | None,
+    header: str | None,
+    file_pattern: str | None,
+    upper: str | None,
+    milliseconds: str | None,
+    date: str | None,
+) -> Mapping:
+    return Mapping.from_options(
+        map=columns or (),
+        set=constants or (),
+        base=None if file is None else read_mapping(file),
         symbol=symbol,
         tz=tz,
         scale=scale,
@@ -120,41 +130,10 @@ def ingest(
         milliseconds=milliseconds,
         date=_day(date),
     )
-    source = Source(file, how.header, delimiter, encoding, decimal, thousands, batch_rows)
-    options = {
-        "version": version,
-        "extra": extra.value,
-        "level": level,
-        "available_at": available_at,
-        "on_invalid": on_invalid.value,
-        "rejected_file": rejected,
-        "mode": None if mode is None else mode.value,
-        "idempotency_key": idempotency_key,
-        "inputs": inputs or (),
-        "code_version": code_version,
-        "job": job,
-        "parameters": _parameters(param or ()),
-        "dry_run": dry_run,
-    }
-    result = run(_ingest(store, data_type, source, how, options, as_json))
-    if as_json:
-        print_json(result.summary())
-    else:
-        _show(result)
-    if result.rejected:
-        raise typer.Exit(REJECTED)
 
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
-
-
-def _parameters(given: Sequence[str]) -> dict[str, str] | None:
-    pairs = [text.partition("=") for text in given]
-    for name, equals, value in pairs:
-        if not (name and equals):
-            raise InvalidInputError(f"--param {name + value!r} is not of the form NAME=VALUE")
-    return {name: value for name, _, value in pairs} or None
 
 
 def _day(text: str | None) -> Day | None:
@@ -162,6 +141,17 @@ def _day(text: str | None) -> Day | None:
         return None if text is None else Day.fromisoformat(text)
     except ValueError:
         raise InvalidInputError(f"--date {text!r} is no ISO date, such as 2014-06-06") from None
+
+
+def _lineage(
+    inputs: list[str] | None, code_version: str | None, job: str | None, given: list[str] | None
+) -> dict[str, Any]:
+    pairs = [text.partition("=") for text in given or ()]
+    for name, equals, value in pairs:
+        if not (name and equals):
+            raise InvalidInputError(f"--param {name + equals + value!r} is not of the form NAME=VALUE")
+    parameters = {name: value for name, _, value in pairs} or None
+    return {"inputs": inputs or (), "code_version": code_version, "job": job, "parameters": parameters}
 
 
 async def _ingest(
