@@ -28,11 +28,14 @@ if TYPE_CHECKING:
 
 _WINDOW = 32  # bytes of a path that its hash is of
 _MANY = 1024  # paths from which on it is cheaper to look through all files
+_FEW_OF = 8  # rows for one set of statistics that makes it worth to look at each set once
+_PARTS = 4  # of a full piece: larger ones than these are not joined any more
 _SUFFIX = 8  # bytes at its end that are left out: ".parquet"
 _MIXED = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x27D4EB2F165667C5], np.uint64)
 
 
 _Key: TypeAlias = tuple[str, pa.DataType, bool]
+_Distinct: TypeAlias = "tuple[pa.Table, NDArray[np.int64] | None]"
 
 
 def _key(field: pa.Field, partition_columns: Sequence[str]) -> _Key:
@@ -51,6 +54,7 @@ class Piece:
         self._rows: pa.Array | None = None
         self._bounds: dict[_Key, Bounds] = {}
         self._spans: dict[tuple[_Key, ...], pa.Table] = {}
+        self._distinct: dict[tuple[_Key, ...], _Distinct] = {}
         self._was_searched = False
         self._index: tuple[NDArray[np.uint64], NDArray[np.int64]] | None = None
 
@@ -70,6 +74,16 @@ class Piece:
         if key not in self._spans:
             self._spans[key] = pa.table(statistics_columns(span_of(self.known(fields, partition_columns))))
         return self._spans[key]
+
+    def distinct(self, fields: Sequence[pa.Field], partition_columns: Sequence[str]) -> _Distinct:
+        """Return the statistics that differ, and for each file which are its own; all, and None, where many differ.
+
+        Files of one symbol have one text as their bounds: comparing each text once takes a tenth of the time.
+        """
+        key = tuple(_key(field, partition_columns) for field in fields)
+        if key not in self._distinct:
+            self._distinct[key] = _distinct(pa.table(statistics_columns(self.known(fields, partition_columns))))
+        return self._distinct[key]
 
     def with_statistics(self, fields: Sequence[pa.Field], partition_columns: Sequence[str]) -> pa.RecordBatch:
         """Return the files with their statistics as further columns."""
@@ -99,6 +113,17 @@ class Piece:
         kept = np.ones(self.batch.num_rows, np.bool_)
         kept[rows] = False
         return Piece(self.batch.filter(pa.array(kept)), self.statistics.filter(kept))
+
+
+def _distinct(known: pa.Table) -> _Distinct:
+    codes, first = np.zeros(known.num_rows, np.int64), np.zeros(0, np.int64)
+    for column in known.columns:
+        encoded = whole(column).dictionary_encode("encode")
+        codes = codes * max(len(encoded.dictionary), 1) + encoded.indices.to_numpy()
+        _, first, codes = np.unique(codes, return_index=True, return_inverse=True)
+        if len(first) * _FEW_OF > known.num_rows:
+            return known, None
+    return known.take(pa.array(first)), codes
 
 
 def hashes_of(paths: pa.Array) -> NDArray[np.uint64]:
@@ -200,4 +225,4 @@ def _joined(pieces: Sequence[Piece]) -> tuple[Piece, ...]:
 
 
 def _belong_together(one: Any, other: Any) -> bool:
-    return bool(one.num_rows <= 2 * other.num_rows and one.num_rows + other.num_rows <= PIECE_ROWS)
+    return bool(one.num_rows <= 2 * other.num_rows and one.num_rows + other.num_rows <= PIECE_ROWS // _PARTS)

@@ -49,7 +49,8 @@ def latest_actions(entries: Sequence[Entry]) -> Latest:
             versions.append(np.full(len(entry.adds), -1 if entry.compacted else entry.version))
     version, removed = np.concatenate(versions), pa.Table.from_batches(removes, REMOVES)
     hashes = np.concatenate([hashes_of(each) for each in paths])
-    if len(np.unique(hashes)) == len(hashes):
+    in_order = np.sort(hashes)  # `np.unique` makes a hash table, which takes twenty times as long
+    if not (in_order[1:] == in_order[:-1]).any():
         return _cut(list(together(adds)), version, removed, pa.chunked_array(paths))
     encoded, is_add = pa.concat_arrays(paths).dictionary_encode(), np.concatenate(are_adds)
     last = np.zeros(len(encoded.dictionary), np.int64)

@@ -62,7 +62,7 @@ async def read_entries(store: ObjectStore, path: str, commits: Sequence[ObjectMe
     entries: list[Entry] = []
     group: list[bytes] = []
     calls = [partial(get_bytes, store, meta.key) for meta in commits]
-    read = ordered(calls, [meta.size for meta in commits], bytes_in_flight=BYTES_IN_FLIGHT)
+    read = ordered(calls, [meta.size for meta in commits], bytes_in_flight=BYTES_IN_FLIGHT // 8)
     async with aclosing(read):
         async for data in read:
             group.append(data)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 20  # bytes that one thread parses at a time
+_SAMPLED = 4  # entries of those parsed together whose lines tell which fields there are
 _VECTOR = pa.struct(
     [
         ("storageType", pa.string()),
@@ -62,31 +63,38 @@ def parse(entries: Sequence[bytes]) -> list[Parsed] | None:
     """Return the actions of log entries, parsed together; None where only the line parser knows what they mean."""
     pieces = [_taken_apart(data) for data in entries]
     bodies = [body for body, _ in pieces]
-    # Blank lines, other line ends and whatever has not one action a line make these counts wrong, and that shows.
-    ends = np.cumsum(np.array([body.count(b"\n") for body in bodies]))
     text = b"".join(bodies)
-    if not text or b"\n\n" in text:
+    ends = _line_ends(text, bodies)
+    if ends is None:
         return None
     try:
         add, remove, cdc = _read(text, bodies)
         if not _one_each(len(add), int(ends[-1]), add, remove, cdc):
             return None
-        adds, removes = _adds(present(add)), _removes(present(remove))
-        if not text.isascii() or b"\\u" in text:  # the reader lets text pass that is not UTF-8
-            adds.batch.validate(full=True)
-            adds.statistics.texts().validate(full=True)
-            removes.validate(full=True)
+        adds, texts, removes = *_adds(present(add)), _removes(present(remove))
+        for found in (adds, texts, removes):
+            found.validate(full=True)  # the reader lets text pass that is not UTF-8
         cdcs = _cdcs(present(cdc))
     except (ValueError, KeyError, AttributeError):  # pa.ArrowInvalid is a ValueError
         return None
     needed = ("path", "size", "modification_time")
-    if any(adds.batch[name].null_count for name in needed) or removes["path"].null_count:
+    if any(adds[name].null_count for name in needed) or removes["path"].null_count:
         return None
+    columns = AddColumns(adds, StoredStatistics.of_texts(texts))
     places = zip(*(_ranges(kind, ends) for kind in (add, remove, cdc)), strict=True)
     return [
-        Parsed(adds.part(a.start, a.stop), RemoveColumns(removes[b]), cdcs[c], others)
+        Parsed(columns.part(a.start, a.stop), RemoveColumns(removes[b]), cdcs[c], others)
         for (a, b, c), (_, others) in zip(places, pieces, strict=True)
     ]
+
+
+def _line_ends(text: bytes, bodies: Sequence[bytes]) -> NDArray[np.int64] | None:
+    """Return how many lines end with each of the bodies; None where a line does not begin as an action does."""
+    found = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(found == ord("\n"))
+    if not len(ends) or not (found[ends[:-1] + 1] == ord("{")).all():
+        return None
+    return np.searchsorted(ends, np.cumsum([len(body) for body in bodies]))
 
 
 def _read(text: bytes, bodies: Sequence[bytes]) -> list[pa.StructArray]:
@@ -129,7 +137,7 @@ def _seen(bodies: Sequence[bytes]) -> tuple[dict[str, dict[str, None]], dict[str
     """Return by kind of action the fields that a few lines have, and by field that is a map the keys in it."""
     fields: dict[str, dict[str, None]] = {kind: {} for kind in _FIELDS}
     keys: dict[str, dict[str, None]] = {name: {} for name in _MAPS}
-    for body in bodies:
+    for body in bodies[:: max(len(bodies) // _SAMPLED, 1)]:
         for line in _sample(body):
             for kind, action in json.loads(line).items():
                 fields[kind] |= dict.fromkeys(action)
@@ -169,7 +177,7 @@ def _ranges(kind: pa.Array, ends: NDArray[np.int64]) -> list[slice]:
     return [slice(int(at), int(end)) for at, end in pairwise(before[np.concatenate([[0], ends])])]
 
 
-def _adds(found: pa.StructArray) -> AddColumns:
+def _adds(found: pa.StructArray) -> tuple[pa.RecordBatch, pa.Array]:
     columns = _Fields(found, "add")
     log_paths = columns["path"]
     batch = pa.record_batch(
@@ -185,7 +193,7 @@ def _adds(found: pa.StructArray) -> AddColumns:
         ],
         schema=ADDS,
     )
-    return AddColumns(batch, StoredStatistics.of_texts(columns["stats"]))
+    return batch, columns["stats"]
 
 
 def _removes(found: pa.StructArray) -> pa.RecordBatch:

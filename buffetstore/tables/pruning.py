@@ -13,6 +13,8 @@ from buffetstore.tables.file_table import statistics_columns
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from buffetstore.tables.file_pieces import Piece
 
 
@@ -37,15 +39,30 @@ def prune_pieces(
         return [(piece, pa.array(range(piece.batch.num_rows))) for piece in pieces] if every else []
     if not pieces:
         return []
-    spans = [piece.span(fields, partition_columns) for piece in pieces]
-    found = []
-    for at in np.flatnonzero(_matching(pa.concat_tables(spans), predicate)):
-        piece = pieces[int(at)]
-        known = statistics_columns(piece.known(fields, partition_columns))
-        rows = np.flatnonzero(_matching(pa.table(known), predicate))
-        if len(rows):
-            found.append((piece, pa.array(rows)))
-    return found
+    spans = pa.concat_tables([piece.span(fields, partition_columns) for piece in pieces])
+    left = [pieces[int(at)] for at in np.flatnonzero(_matching(spans, predicate))]
+    if left and all(pa.types.is_string(field.type) for field in fields):
+        rows = _rows_by_texts(left, predicate, fields, partition_columns)
+    else:
+        rows = [_rows(piece, predicate, fields, partition_columns) for piece in left]
+    return [(piece, pa.array(found)) for piece, found in zip(left, rows, strict=True) if len(found)]
+
+
+def _rows(
+    piece: Piece, predicate: Expression, fields: Sequence[pa.Field], partition_columns: Sequence[str]
+) -> NDArray[np.int64]:
+    known = pa.table(statistics_columns(piece.known(fields, partition_columns)))
+    return np.flatnonzero(_matching(known, predicate))
+
+
+def _rows_by_texts(
+    pieces: Sequence[Piece], predicate: Expression, fields: Sequence[pa.Field], partition_columns: Sequence[str]
+) -> list[NDArray[np.int64]]:
+    """Return the rows of each piece; texts are compared once where many files have the same."""
+    sets, own = zip(*(piece.distinct(fields, partition_columns) for piece in pieces), strict=True)
+    found = _matching(pa.concat_tables(sets), predicate).to_numpy(zero_copy_only=False)
+    parts = np.split(found, np.cumsum([held.num_rows for held in sets])[:-1])
+    return [np.flatnonzero(part if codes is None else part[codes]) for part, codes in zip(parts, own, strict=True)]
 
 
 def _matching(files: pa.Table, predicate: Expression) -> pa.BooleanArray:
