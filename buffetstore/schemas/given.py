@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     Places = NDArray[np.int64]
 
 _CHUNK = 2_000
-_KEPT_OF_MAPPING = ("columns", "constants", "symbol", "tz", "scale", "milliseconds", "date", "from_name")
+_DONE_BY_THEN = ("header", "index", "file_pattern", "upper")
 _SIMPLE = (str, bool, int, float, Decimal, bytes, date)
 
 
@@ -49,16 +49,12 @@ class Reading:
 
     def to_json(self) -> str:
         """Return it as JSON, for rows whose columns have names: header, index and file's name have done their work."""
-        plain = Mapping()
-        said = {name: getattr(self.mapping, name) for name in _KEPT_OF_MAPPING}
         mapping = {
             name: dict(value) if isinstance(value, Fields) else value
-            for name, value in said.items()
-            if value != getattr(plain, name)
+            for name, value in _said(self.mapping, Mapping()).items()
+            if name not in _DONE_BY_THEN
         }
-        others = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "mapping"}
-        plain_others = {field.name: field.default for field in fields(self)}
-        said = {name: value for name, value in others.items() if value != plain_others[name]}
+        said = _said(self, Reading(self.mapping))
         return to_json(({"mapping": mapping} if mapping else {}) | said)
 
     @classmethod
@@ -73,6 +69,12 @@ class Reading:
         given = from_json(text)
         known = {field.name for field in fields(cls)}
         return cls(Mapping(**given.pop("mapping", {})), **{name: given[name] for name in given.keys() & known})
+
+
+def _said(given: Any, plain: Any) -> dict[str, Any]:
+    """Return what is not as it is by default."""
+    both = {field.name: (getattr(given, field.name), getattr(plain, field.name)) for field in fields(given)}
+    return {name: value for name, (value, default) in both.items() if value != default}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,14 +30,16 @@ from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor,
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
-from buffetstore.storage.base import DataTypeDescription, DeleteResult, StoreResult
+from buffetstore.storage.base import DataTypeDescription, DeleteResult
 from buffetstore.storage.foreign import read_with
 from buffetstore.storage.known_schemas import KnownSchemas
 from buffetstore.storage.lineage import lineage_of
 from buffetstore.storage.portable_rules import portable_rules
+from buffetstore.storage.quality.on_write import with_batch_checks
+from buffetstore.storage.quarantine import QuarantineTables
 from buffetstore.storage.registry import StoredSchemas
 from buffetstore.storage.upkeep import TableUpkeep
-from buffetstore.storage.verdict import accepted
+from buffetstore.storage.verdict import check_on_invalid, judged, rows_to_store, stored_result
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
 from buffetstore.tables.constraints import PREFIX as CONSTRAINT_PREFIX
@@ -53,8 +55,8 @@ if TYPE_CHECKING:
     from buffetstore.query import QueryAnswer, QueryPlan
     from buffetstore.schemas import Contract
     from buffetstore.schemas import Mapping as SourceMapping
-    from buffetstore.storage.base import OnInvalid, WriteMode
-    from buffetstore.storage.lineage import TableVersion
+    from buffetstore.storage.base import OnInvalid, StoreResult, WriteMode
+    from buffetstore.storage.lineage import Lineage, TableVersion
     from buffetstore.tables import Snapshot
     from buffetstore.tables.idempotency import IdempotencyKey
 
@@ -109,6 +111,7 @@ class LakeStorage(TableUpkeep):
         self._optimizer = QueryOptimizer()
         self._tables: dict[str, DeltaTable] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._quarantine = QuarantineTables(self._self)
 
     async def _self(self) -> LakeStorage:
         return self
@@ -146,14 +149,12 @@ class LakeStorage(TableUpkeep):
     ) -> StoreResult:
         started = time.perf_counter()
         check_mode(mode)
+        check_on_invalid(on_invalid)
         with observed(self._hook, "storage.store", data_type) as counts:
             options = constants | {"mapping": mapping, "extra": extra, "available_at": available_at, "tz": tz}
-            if isinstance(data, ValidationResult):
-                verdict = data
-            else:
-                verdict = await self.validate(data, data_type, version, level=level, **options)
+            verdict = await judged(self.validate, data, data_type, version, on_invalid, level=level, **options)
             counts["rows_rejected"] = len(verdict.rejected)
-            rows = accepted(verdict, data_type, version, options if verdict is data else {})
+            rows = rows_to_store(verdict, on_invalid)
             lineage = lineage_of(
                 verdict.schema_version,
                 inputs,
@@ -162,6 +163,11 @@ class LakeStorage(TableUpkeep):
                 parameters=parameters,
                 schema_fingerprint=await self.known.mark(verdict.contract),
             )
+            if not rows.num_rows:  # all were refused
+                quarantined = await self._set_aside(verdict, on_invalid, lineage)
+                return replace(
+                    stored_result(verdict, quarantined, started), table_version=await self._version_of(data_type)
+                )
             table = await self._table_for(verdict.contract)
             terms = Terms(
                 mode,
@@ -169,29 +175,25 @@ class LakeStorage(TableUpkeep):
                 lineage.to_json(),
                 await self._replaced(table, verdict.contract, mode, replace_where),
             )
+            quarantined = await self._set_aside(verdict, on_invalid, lineage)
             written = await TableWriter(table, verdict.contract, self._executor, self.known).write(rows, terms)
+            result = stored_result(verdict, quarantined, started, written, table.path)
             counts.update(
                 rows_written=written.inserted + written.updated,
                 rows_unchanged=written.unchanged,
                 files_written=len(written.files),
-                bytes_out=sum(file.size for file in written.files),
+                bytes_out=result.bytes_written,
             )
-            return StoreResult(
-                data_type=data_type,
-                table_version=written.version,
-                rows=rows.num_rows,
-                inserted=written.inserted,
-                updated=written.updated,
-                unchanged=written.unchanged,
-                rejected=len(verdict.rejected),
-                rounded=verdict.rounded,
-                warnings=verdict.warnings,
-                file_paths=tuple(f"{table.path}/{file.path}" for file in written.files),
-                bytes_written=counts["bytes_out"],
-                schema_version=verdict.schema_version,
-                seconds=time.perf_counter() - started,
-                done_before=written.done_before,
-            )
+            return await with_batch_checks(result, verdict.contract, rows, self._hook)
+
+    async def _set_aside(self, verdict: ValidationResult, on_invalid: OnInvalid, lineage: Lineage) -> int:
+        """Put refused rows where they can be looked at, before anything else is stored of their batch."""
+        return await self.quarantine.add(verdict, lineage) if on_invalid == "quarantine" else 0
+
+    @property
+    def quarantine(self) -> QuarantineTables:
+        """The rows that were refused."""
+        return self._quarantine
 
     async def validate(self, data: Any, data_type: str, version: str | None = None, **options: Any) -> ValidationResult:
         try:
@@ -298,6 +300,21 @@ class LakeStorage(TableUpkeep):
                 key=data_type,
             ) from error
 
+    async def table_for(self, contract: Contract) -> DeltaTable:
+        """Return the table that takes rows of this contract, made if need be; it is the storage's, which closes it."""
+        return await self._table_for(contract)
+
+    async def contract(self, data_type: str, version: str | None = None) -> Contract:
+        """Return a contract: of this program, else of the store."""
+        return await self.known.contract(data_type, version)
+
+    async def _version_of(self, data_type: str) -> int:
+        """Return the version of the table; -1 where there is none."""
+        try:
+            return (await self.table(data_type)).version
+        except TableNotFoundError:
+            return -1
+
     async def aclose(self) -> None:
         tables = list(self._tables.values())
         self._tables.clear()
@@ -325,11 +342,18 @@ class LakeStorage(TableUpkeep):
 
     async def _bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
         snapshot = await self._snapshot(plan)
-        contract = await self.known.reader(plan.data_type, snapshot)
-        version = plan.query.version
-        projection = None if version is None else await self.known.contract(plan.data_type, version)
+        how = await self.known.reading(plan.data_type, snapshot, plan.query.version)
         # In a thread, as planning is: a filter may list a hundred thousand symbols.
-        return await in_thread(bind, plan, contract, snapshot.schema, projection=projection), snapshot
+        bound = await in_thread(
+            bind,
+            plan,
+            how.contract,
+            snapshot.schema,
+            projection=how.projection,
+            conversion=how.conversion,
+            hidden=how.hidden,
+        )
+        return bound, snapshot
 
     async def _snapshot(self, plan: QueryPlan) -> Snapshot:
         wanted = plan.query.table_version

@@ -91,12 +91,6 @@ def _check_verdict(verdict: ValidationResult, data_type: str, version: str | Non
         raise InvalidInputError(f"the rows were validated already: give {', '.join(late)} to the validation instead")
 
 
-def accepted(verdict: ValidationResult, data_type: str, version: str | None, options: Mapping[str, Any]) -> pa.Table:
-    """Return the rows of a verdict, all of which must be good."""
-    _check_verdict(verdict, data_type, version, options)
-    return rows_to_store(verdict, "raise")
-
-
 def rows_to_store(verdict: ValidationResult, on_invalid: OnInvalid) -> pa.Table:
     """Return the rows to store.
 
