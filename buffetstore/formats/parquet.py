@@ -52,7 +52,7 @@ class ParquetFormatter:
     row_group_rows:
         Rows in a row group, at least 50,000: small groups make whole scans slow.
     statistics_columns:
-        How many columns, from the first, have statistics.
+        How many columns, from the first, have statistics; or the names of those that have.
 
     Raises
     ------
@@ -67,7 +67,7 @@ class ParquetFormatter:
     compression: Compression = "zstd"
     level: int | None = None
     row_group_rows: int = 131_072
-    statistics_columns: int = MAX_COLUMNS
+    statistics_columns: int | tuple[str, ...] = MAX_COLUMNS
 
     def __post_init__(self) -> None:
         if self.compression not in COMPRESSIONS:

@@ -10,10 +10,13 @@ import json
 import math
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MAX_CHARACTERS = 32
 MAX_COLUMNS = 32  # the default of delta.dataSkippingNumIndexedCols
@@ -21,8 +24,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _UNITS_PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
-def statistics_json(table: pa.Table, *, columns: int = MAX_COLUMNS) -> str:
-    """Return the statistics of the first `columns` columns as Delta's JSON.
+def statistics_json(table: pa.Table, *, columns: int | Collection[str] = MAX_COLUMNS) -> str:
+    """Return the statistics of the first `columns` columns, or of those named, as Delta's JSON.
 
     Lists, maps and structs have none; text is cut to 32 characters; a float column with NaN has no bounds, because
     readers do not agree whether NaN is above or below numbers. (deltalake 1.6's `to_pyarrow_table(filters=)` finds no
@@ -34,8 +37,9 @@ def statistics_json(table: pa.Table, *, columns: int = MAX_COLUMNS) -> str:
     lowest: dict[str, Any] = {}
     highest: dict[str, Any] = {}
     nulls: dict[str, int] = {}
-    for name, column in list(zip(table.column_names, table.columns, strict=True))[:columns]:
-        if pa.types.is_nested(column.type):
+    told = table.column_names[:columns] if isinstance(columns, int) else columns
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name not in told or pa.types.is_nested(column.type):
             continue
         nulls[name] = column.null_count
         low, high = _bounds(column)

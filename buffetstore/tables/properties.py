@@ -22,6 +22,8 @@ TRANSACTION_RETENTION = "delta.setTransactionRetentionDuration"
 CHECKPOINT_INTERVAL = "delta.checkpointInterval"
 LOG_CLEANUP = "delta.enableExpiredLogCleanup"
 CONSTRAINT = "delta.constraints."
+INDEXED_COLUMNS = "delta.dataSkippingNumIndexedCols"
+STATISTICS_COLUMNS = "delta.dataSkippingStatsColumns"
 SCHEMA_VERSIONS = "buffetstore.schemaVersions"
 """Our own: which versions of its contract a table takes, as `version:fingerprint`, by comma."""
 
@@ -174,8 +176,8 @@ _KNOWN: Mapping[str, Callable[[str], object]] = {
     "delta.checkpoint.writeStatsAsJson": _truth,
     "delta.checkpoint.writeStatsAsStruct": _truth,
     CHECKPOINT_INTERVAL: _number_from(1),
-    "delta.dataSkippingNumIndexedCols": _number_from(-1),
-    "delta.dataSkippingStatsColumns": _text,
+    INDEXED_COLUMNS: _number_from(-1),
+    STATISTICS_COLUMNS: _text,
     FILE_RETENTION: _interval,
     "delta.enableChangeDataFeed": _truth,
     LOG_CLEANUP: _truth,

@@ -15,6 +15,7 @@ from buffetstore.tables.constraints import checks_of
 from buffetstore.tables.declaring import DeclaringTable
 from buffetstore.tables.features import check_writable, protocol_for
 from buffetstore.tables.operations.reshape import Reshape
+from buffetstore.tables.properties import STATISTICS_COLUMNS
 from buffetstore.tables.schema import field_metadata, schema_from_json, schema_to_json
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     Change = Callable[[pa.Table], pa.Table]
 
 _KEY = "buffetstore.key"
-_STATISTICS = "delta.dataSkippingStatsColumns"
 
 
 class SchemaChangeMethods(DeclaringTable):
@@ -170,7 +170,7 @@ def _check_unmentioned(snapshot: Snapshot, name: str) -> None:
     ]
     if name in metadata.partition_columns:
         mentions.append(f"the partitioning by {', '.join(metadata.partition_columns)}")
-    for setting in (_KEY, _STATISTICS):
+    for setting in (_KEY, STATISTICS_COLUMNS):
         told = metadata.configuration.get(setting, "")
         if name in [each.strip().strip("`") for each in told.split(",")]:
             mentions.append(f"{setting} = {told!r}")

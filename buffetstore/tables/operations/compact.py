@@ -24,6 +24,7 @@ from buffetstore.errors import CommitConflictError, CorruptFileError, InvalidInp
 from buffetstore.resilience.concurrency import ordered
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.conflicts import Proposal
+from buffetstore.tables.data_skipping import telling
 from buffetstore.tables.file_actions import removed
 from buffetstore.tables.file_statistics import has_bounds
 from buffetstore.tables.file_table import rows as file_rows
@@ -257,7 +258,7 @@ async def _rewrite(
         parts,
         formatter,
         bytes_in_flight=wanted.memory,
-        encode=partial(_encoded, formatter, after),
+        encode=partial(_encoded, telling(formatter, snapshot), after),
     )
     written += [_in_place(add, bin_) for add in adds]
     found = sum(rows for rows, _ in after), sum(checksum for _, checksum in after) % 2**64

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.constraints import check_rows, checks_of
+from buffetstore.tables.data_skipping import telling
 from buffetstore.tables.file_table import removal
 from buffetstore.tables.files import DataPart, fitted, stem_of, write_parts
 from buffetstore.tables.reading import read_tables
@@ -45,7 +46,7 @@ class Writer:
 
     async def write_parts(self, snapshot: Snapshot, parts: Sequence[DataPart]) -> tuple[AddFile, ...]:
         """Write the files; nothing refers to them yet."""
-        return tuple(await write_parts(self.store, snapshot.path, parts, self.formatter))
+        return tuple(await write_parts(self.store, snapshot.path, parts, telling(self.formatter, snapshot)))
 
     def replacing(self, snapshot: Snapshot, file: Mapping[str, Any], rows: pa.Table) -> DataPart:
         """Return the part that takes a stored file's place: same directory, name, partition and tags."""
