@@ -23,7 +23,7 @@ from buffetstore.tables.file_table import listed
 from buffetstore.tables.log import join
 from buffetstore.tables.operations.bins import arrow_bytes, row_width
 from buffetstore.tables.operations.changes import INSERT, as_changes, change_parts, marked
-from buffetstore.tables.operations.upsert import Matching, check_key, key_range
+from buffetstore.tables.operations.upsert import Matching, Met, check_key, key_range
 from buffetstore.tables.operations.write import removals
 from buffetstore.tables.reading import read_file
 from buffetstore.tables.results import UpsertResult
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
     from buffetstore.expressions import Expression
     from buffetstore.tables.actions import AddFile, CdcFile, RemoveFile
-    from buffetstore.tables.files import Layout
+    from buffetstore.tables.files import DataPart, Layout
     from buffetstore.tables.operations.write import Writer
     from buffetstore.tables.snapshot import Snapshot
 
 MEMORY_BYTES = 512 * 1024 * 1024
-_FILES = 1000  # of a snapshot made into dicts at a time
+_FILES = 1000  # made into dicts, and compared, at a time at most
 
 
 async def upsert_rows(
@@ -97,7 +97,7 @@ class _Upsert:
                 tables.append(table)
                 held += table.nbytes
                 del table
-                if held >= budget:
+                if held >= budget or len(files) >= _FILES:
                     await self._rewrite(files, tables)
                     files, held = [], 0
         await self._rewrite(files, tables, layout)
@@ -136,8 +136,7 @@ class _Upsert:
         writer, snapshot, matching = self.writer, self.snapshot, self.matching
         met = await in_thread(matching.meet, tables)
         tables.clear()
-        parts = [writer.replacing(snapshot, files[at], rows) for at, rows in met.rewritten.items() if rows.num_rows]
-        removes = await in_thread(removals, [files[at] for at in met.rewritten])
+        parts, removes = await in_thread(self._replaced, files, met)
         gone, told = list(met.gone), list(met.told)
         if layout is not None:
             parts += await writer.parts(await in_thread(matching.added), layout)
@@ -155,6 +154,11 @@ class _Upsert:
         self.gone += as_changes(written[ends[0] : ends[1]])
         self.told += as_changes(written[ends[1] :])
         self.removes += removes
+
+    def _replaced(self, files: Sequence[dict[str, Any]], met: Met) -> tuple[list[DataPart], tuple[RemoveFile, ...]]:
+        pairs = [(files[at], rows) for at, rows in met.rewritten.items()]
+        parts = [self.writer.replacing(self.snapshot, file, rows) for file, rows in pairs if rows.num_rows]
+        return parts, removals([file for file, _ in pairs])
 
 
 async def _stored(

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from concurrent.futures import Future
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from buffetstore.objects import MemoryStore
+from buffetstore.resilience import threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -70,3 +76,21 @@ def store() -> MemoryStore:
 @pytest.fixture(scope="session")
 def every_type() -> pa.Table:
     return rows_of_every_type()
+
+
+class AtOnce:
+    """An executor that computes when it is asked, in the asker's thread."""
+
+    def submit(self, function: Callable[[], Any]) -> Future[Any]:
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function())
+        except BaseException as error:  # noqa: BLE001 - handed on
+            done.set_exception(error)
+        return done
+
+
+@pytest.fixture
+def computing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute on the loop, so that a task takes the same steps each time, and what they do can be counted."""
+    monkeypatch.setattr(threads, "_cpu_pool", AtOnce)

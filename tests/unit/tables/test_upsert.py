@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 import tracemalloc
 import weakref
-from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +17,13 @@ from buffetstore.errors import InvalidInputError, UnavailableError
 from buffetstore.formats import ParquetFormatter
 from buffetstore.objects.helpers import list_all
 from buffetstore.objects.wrappers.base import StoreWrapper
-from buffetstore.resilience import threads
 from buffetstore.tables import DataPart, DeltaTable
 from buffetstore.tables.actions import AddFile
 from buffetstore.tables.conflicts import Proposal
 from buffetstore.tables.file_table import from_actions
 from buffetstore.tables.operations import upserting
 from buffetstore.testing import CountingStore
+from buffetstore.testing.loop_steps import loop_steps
 
 if TYPE_CHECKING:
     from buffetstore.tables.snapshot import Snapshot
@@ -141,8 +141,8 @@ async def test_of_one_that_fails_half_way_no_file_stays(store, at) -> None:
     assert {meta.key for meta in await list_all(store)} == before
 
 
-async def test_cancelled_at_every_await_no_file_stays(store, monkeypatch) -> None:
-    monkeypatch.setattr(threads, "_cpu_pool", OnTheLoop)
+@pytest.mark.usefixtures("computing_at_once")
+async def test_cancelled_at_every_await_no_file_stays(store) -> None:
     table = await DeltaTable.create(store, "t", SCHEMA, configuration=FEED)
     await table.append(rows(range(40)), layout=lambda found: [DataPart(found.slice(at, 10)) for at in range(0, 40, 10)])
     before = {meta.key for meta in await list_all(store)}
@@ -196,15 +196,6 @@ def of_many_files(snapshot: Snapshot, count: int) -> Snapshot:
     return replace(snapshot, files=files)
 
 
-class OnTheLoop:
-    """An executor that computes at once, in this thread, where what is done is counted."""
-
-    def submit(self, function):
-        done: Future[Any] = Future()
-        done.set_result(function())
-        return done
-
-
 async def planned(store, count: int) -> tuple[int, int]:
     """Return the opcodes, and the bytes of Python's objects, that planning an upsert of new keys takes."""
     table = await DeltaTable.create(store, f"t{count}", SCHEMA)
@@ -247,9 +238,27 @@ async def planned(store, count: int) -> tuple[int, int]:
     return opcodes, peak
 
 
-async def test_planning_does_not_loop_over_the_files(store, monkeypatch) -> None:
-    monkeypatch.setattr(threads, "_cpu_pool", OnTheLoop)
+@pytest.mark.usefixtures("computing_at_once")
+async def test_planning_does_not_loop_over_the_files(store) -> None:
     few, _ = await planned(store, 1000)
     many, peak = await planned(store, 100_000)
     assert many < few + 2000
     assert peak < 2_000_000  # names or dicts of 100,000 files would be ten times as much
+
+
+async def test_many_files_do_not_keep_the_loop(store) -> None:
+    """What is done for files, read or written, is done in threads."""
+    table = await DeltaTable.create(store, "t", SCHEMA)
+    in_tens = 2000
+    await table.append(
+        rows(range(10 * in_tens)), layout=lambda found: [DataPart(found.slice(10 * at, 10)) for at in range(in_tens)]
+    )
+    gc.collect()
+    gc.disable()  # pauses over what others in this process hold are not what is measured
+    try:
+        with loop_steps() as steps:
+            result = await table.upsert(rows(range(0, 10 * in_tens, 100), v=1), key=["k"])
+    finally:
+        gc.enable()
+    assert (result.updated, result.rewritten) == (200, 200)
+    assert steps.longest < 0.025, steps.slowest

@@ -366,6 +366,7 @@ async def test_random_histories_with_faults_stay_whole(seed, clock) -> None:
     assert (await table.verify(deep=True)).ok
 
 
+@pytest.mark.usefixtures("computing_at_once")
 async def test_cancelled_at_every_await_it_leaves_the_table_whole(store, clock, table) -> None:
     clock.now += 8 * DAY
     for orphan in range(5):
