@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from buffetstore.errors import CommitConflictError
 from buffetstore.objects.helpers import head as head_of
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.load import load, newer_entries
+from buffetstore.tables.load import load_again, newer_entries
 from buffetstore.tables.log import commit_key
 from buffetstore.tables.properties import Properties
 from buffetstore.tables.segment import find_segment
@@ -60,7 +60,7 @@ class Head:
         """Come to the newest version: one request where there is none newer."""
         store, path = self.committer.store, self.committer.path
         if self._is_aged(self._checked):
-            self.snapshot = await load(store, path)
+            self.snapshot = await load_again(self.snapshot, store)
         else:
             entries = await newer_entries(store, path, self.snapshot.version)
             self._look_for_spark(entries)

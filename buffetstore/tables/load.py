@@ -10,7 +10,7 @@ from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import State, read_checkpoint
 from buffetstore.tables.kept_times import kept_times
-from buffetstore.tables.log import Entry, read_entries, read_entry
+from buffetstore.tables.log import Entry, commit_key, read_entries, read_entry
 from buffetstore.tables.segment import find_segment
 from buffetstore.tables.snapshot import Snapshot, replay
 from buffetstore.tables.time_travel import version_at
@@ -81,6 +81,26 @@ async def _read(store: ObjectStore, path: str, segment: Segment) -> Snapshot:
     assert stamp is not None, "a segment has an entry or a checkpoint"
     start = base[0] if base else None
     return await in_thread(replay, path, start, tail, version=segment.version, timestamp=stamp.last_modified)
+
+
+async def load_again(snapshot: Snapshot, store: ObjectStore) -> Snapshot:
+    """Return the latest snapshot of a table that was at `snapshot` before.
+
+    Raises
+    ------
+    CorruptLogError
+        As `load`; or the log ends before the version that was there.
+    """
+    found = await load(store, snapshot.path)
+    if found.version < snapshot.version:
+        raise CorruptLogError(
+            f"table {snapshot.path!r} was at version {snapshot.version}, and now its log ends at version "
+            f"{found.version}: entries have been deleted, from {commit_key(snapshot.path, found.version + 1)!r} on, or "
+            "the table has been made anew; restore them from a backup, or open the table again to go on with what is "
+            "there",
+            key=commit_key(snapshot.path, found.version + 1),
+        )
+    return found
 
 
 async def newer_entries(store: ObjectStore, path: str, version: int) -> list[Entry]:

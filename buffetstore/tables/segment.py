@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from buffetstore.errors import CorruptLogError, NotFoundError, TableNotFoundError, TableVersionNotFoundError
+from buffetstore.errors import CorruptLogError, StorageError, TableNotFoundError, TableVersionNotFoundError
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.tables.log import MEND, commit_key, join
 
@@ -86,9 +86,18 @@ class Listed:
         return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """A listing of the log, from version `skipped` on, and the version that `_last_checkpoint` names."""
+
+    listed: Listed
+    skipped: int | None = None
+    hinted: int | None = None
+
+
 async def list_log(store: ObjectStore, path: str) -> Listed:
     """Return everything that is in the log still."""
-    return (await _list(store, path, use_hint=False))[0]
+    return (await _list(store, path, use_hint=False)).listed
 
 
 async def find_segment(store: ObjectStore, path: str, version: int | None = None) -> Segment:
@@ -100,23 +109,44 @@ async def find_segment(store: ObjectStore, path: str, version: int | None = None
     ------
     TableNotFoundError, TableVersionNotFoundError, CorruptLogError
     """
-    listed, hinted = await _list(store, path)
-    if not listed.commits and not listed.parts and hinted is not None:
-        listed, hinted = await _list(store, path, use_hint=False)  # the hint pointed past everything
+    found = await _list(store, path)
+    hinted = found.hinted if version is None else None
+    if not found.listed.commits and not found.listed.parts and found.skipped is not None:
+        found = await _list(store, path, use_hint=False)  # the hint pointed past everything
     try:
-        return _segment(listed, path, version)
-    except (TableVersionNotFoundError, CorruptLogError):
-        if hinted is None:
-            raise
-        listed, _ = await _list(store, path, use_hint=False)  # an older version, or a hint that is wrong
-        return _segment(listed, path, version)
+        segment = await _from(found, store, path, version)
+        if hinted is not None and segment.latest < hinted:  # unless the checkpoint was written after the listing
+            segment = _segment(await list_log(store, path), path, version)
+            _refuse_lost(segment, hinted, path)
     except TableNotFoundError:
         raise TableNotFoundError(
             f"there is no Delta table at {path!r} in {store.url}: {await _beside(store, path)}", key=path
         ) from None
+    return segment
 
 
-async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> tuple[Listed, int | None]:
+async def _from(found: _Answer, store: ObjectStore, path: str, version: int | None) -> Segment:
+    try:
+        return _segment(found.listed, path, version)
+    except (TableVersionNotFoundError, CorruptLogError):
+        if found.skipped is None:
+            raise
+        return _segment(await list_log(store, path), path, version)  # an older version, or a hint that is wrong
+
+
+def _refuse_lost(segment: Segment, hinted: int, path: str) -> None:
+    if segment.latest >= hinted:
+        return
+    key = commit_key(path, segment.latest + 1)
+    raise CorruptLogError(
+        f"the log of table {path!r} ends at version {segment.latest}, but `_last_checkpoint` names the checkpoint of "
+        f"version {hinted}: what came after {segment.latest} has been deleted, from {key!r} on; restore it from a "
+        f"backup, or read version {segment.latest}, or delete `_last_checkpoint` to go on from there",
+        key=key,
+    )
+
+
+async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> _Answer:
     prefix = join(path, "_delta_log/")
     hint = asyncio.ensure_future(_last_checkpoint(store, path)) if use_hint else None
     listed, after, skipped = Listed(), "", None
@@ -135,7 +165,7 @@ async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> tupl
                 if (start := hint.result()) is not None and found is not None and found < start - _LIST_CHECK:
                     listed, after, skipped, restart = Listed(), f"{prefix}{start:020}", start, True
                     break
-        return listed, skipped
+        return _Answer(listed, skipped, None if hint is None else await hint)
     finally:
         if hint is not None:
             hint.cancel()
@@ -146,7 +176,7 @@ async def _last_checkpoint(store: ObjectStore, path: str) -> int | None:
     """Return the version that `_last_checkpoint` names; it is a hint, so whatever is wrong with it does not matter."""
     try:
         held = json.loads(await get_bytes(store, join(path, "_delta_log/_last_checkpoint")))
-    except (NotFoundError, ValueError):
+    except (StorageError, ValueError):
         return None
     version = held.get("version") if isinstance(held, dict) else None
     return version if isinstance(version, int) else None

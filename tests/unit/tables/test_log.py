@@ -174,10 +174,54 @@ async def test_a_damaged_checkpoint_is_named(table, store) -> None:
     assert await keys_of(store, 3) == [1, 2, 3]
 
 
-@pytest.mark.parametrize("hint", [b"", b"{", b"[]", b'{"version":"x"}', b'{"version":99}', b'{"version":1}'])
+@pytest.mark.parametrize("hint", [b"", b"{", b"[]", b'{"version":"x"}', b'{"version":1}'])
 async def test_a_wrong_hint_does_no_harm(table, store, hint) -> None:
     await store.put("t/_delta_log/_last_checkpoint", hint)
     assert await keys_of(store) == [1, 2, 3, 4]
+
+
+async def test_a_log_whose_end_was_deleted_is_named(table, store) -> None:
+    await write_checkpoint(store, table)
+    await table.append(pa.table({"k": [5]}))
+    await store.delete([commit_key("t", 5)])  # nobody can know: the checkpoint is of version 4
+    assert await keys_of(store) == [1, 2, 3, 4]
+    await store.delete([commit_key("t", 4), f"t/_delta_log/{4:020}.checkpoint.parquet"])
+    with pytest.raises(CorruptLogError, match=r"ends at version 3, but `_last_checkpoint` names .* version 4"):
+        await DeltaTable.open(store, "t")
+    assert await keys_of(store, 3) == [1, 2, 3]
+    await store.delete(["t/_delta_log/_last_checkpoint"])
+    assert await keys_of(store) == [1, 2, 3]
+
+
+async def test_a_checkpoint_written_while_the_log_is_listed_is_no_damage(table, store) -> None:
+    written = asyncio.Event()
+
+    class Late(StoreWrapper):
+        async def list_objects(self, prefix="", *, after=""):
+            async for meta in self.inner.list_objects(prefix, after=after):
+                yield meta
+            if not written.is_set():
+                await table.append(pa.table({"k": [5]}))
+                await write_checkpoint(store, table)
+                written.set()
+
+        async def get(self, key, **options):
+            if key.endswith("_last_checkpoint"):
+                await written.wait()
+            return await self.inner.get(key, **options)
+
+    assert (await DeltaTable.open(Late(store), "t")).version == 5
+
+
+async def test_a_held_table_never_goes_back(table, store) -> None:
+    now = [0.0]
+    head = Head(Committer(store, "t"), table.snapshot, clock=lambda: now[0])
+    await store.delete([commit_key("t", 4)])
+    assert (await head.refresh()).version == 4  # which it has
+    now[0] = 1e6
+    with pytest.raises(CorruptLogError, match=r"was at version 4, and now its log ends at version 3"):
+        await head.refresh()
+    assert head.snapshot.version == 4
 
 
 async def test_a_long_log_is_listed_from_its_hint(store) -> None:
