@@ -53,7 +53,7 @@ class Delimited:
     def batches(
         self, opened: Callable[[], AbstractContextManager[Any]], name: str, rows: int
     ) -> Iterator[tuple[pa.Table, NDArray[np.int64], Sequence[Malformed]]]:
-        """Yield tables of about so many rows, the number of each row (0 is the first), and the lines between them.
+        """Yield tables of so many rows, the number of each row (0 is the first), and the lines between them.
 
         Raises
         ------
@@ -153,14 +153,16 @@ class _Reading:
 
 
 def _gathered(reader: Any, rows: int) -> Iterator[pa.Table]:
-    """Put blocks together until a batch is full."""
+    """Cut what comes in blocks to tables of so many rows."""
     blocks: list[pa.RecordBatch] = []
     held = 0
     for block in reader:
         blocks.append(block)
         held += len(block)
-        if held >= rows:
-            yield pa.Table.from_batches(blocks)
-            blocks, held = [], 0
+        while held >= rows:
+            table = pa.Table.from_batches(blocks)
+            yield table.slice(0, rows)
+            blocks = table.slice(rows).to_batches()
+            held -= rows
     if held:
         yield pa.Table.from_batches(blocks)

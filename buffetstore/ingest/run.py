@@ -108,13 +108,9 @@ class Import:
         if self.result.rows or len(check.rejected) < check.rows:
             return
         columns = part.rows.column_names
-        absent = [
-            found.field
-            for found in check.counts
-            if (found.error_type, found.rows) == (MISSING, check.rows)
-            and part.mapping.columns.get(found.field, found.field) not in columns
-        ]
-        if absent:
+        absent = [each.field for each in check.counts if (each.error_type, each.rows) == (MISSING, check.rows)]
+        # Where one has a column that is empty, another may be what would have been made of it.
+        if absent and not any(part.mapping.columns.get(name, name) in columns for name in absent):
             hints = [f"{name!r}{nearest(name, columns)}" for name in absent]
             raise MappingError(
                 f"no column of {self.source.path.name} is mapped to {', '.join(hints)} of {check.data_type} "

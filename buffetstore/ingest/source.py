@@ -68,7 +68,7 @@ class Source:
     decimal, thousands:
         What stands before the decimals and between the thousands of its numbers: ``','`` and ``'.'`` for 1.234,5.
     batch_rows:
-        Rows in a batch, about: what is held in memory, and what becomes one commit.
+        Rows in a batch: what is held in memory, and what becomes one commit, about.
     """
 
     path: Path
