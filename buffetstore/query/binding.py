@@ -30,9 +30,10 @@ from buffetstore.query.rules import NEVER, simplify
 from buffetstore.query.shaping import Shape, shape_of, shaped_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from datetime import datetime
 
+    from buffetstore.query.conversion import Conversion
     from buffetstore.query.plan import QueryPlan
     from buffetstore.schemas.contract import Contract
 
@@ -61,6 +62,8 @@ class BoundPlan:
         Only the latest revision of each key is wanted, and several may be stored.
     known_at:
         Only rows that were available then.
+    conversion:
+        How rows of other schema versions become rows of the one that is read.
     shape:
         What is made of the rows; None where they are the answer.
     """
@@ -74,6 +77,7 @@ class BoundPlan:
     contract: Contract
     merge: bool
     known_at: datetime | None = None
+    conversion: Conversion | None = None
     shape: Shape | None = None
 
     @property
@@ -85,6 +89,13 @@ class BoundPlan:
     def limit(self) -> int | None:
         """How many rows have to be found at most."""
         return self.plan.limit if self.shape is None else self.shape.row_limit
+
+    @property
+    def tested(self) -> Expression:
+        """What stored rows may be tested by, of what is tested before revisions are merged."""
+        if self.conversion is None:
+            return only_columns(self.below, self.stored)
+        return self.conversion.on_stored(self.below, self.stored)
 
     @property
     def is_empty(self) -> bool:
@@ -101,7 +112,13 @@ class BoundPlan:
 
 
 def bind(
-    plan: QueryPlan, contract: Contract, table_schema: pa.Schema, *, projection: Contract | None = None
+    plan: QueryPlan,
+    contract: Contract,
+    table_schema: pa.Schema,
+    *,
+    projection: Contract | None = None,
+    conversion: Conversion | None = None,
+    hidden: Collection[str] = (),
 ) -> BoundPlan:
     """Bind `plan` to the newest contract of its data type and to its table.
 
@@ -109,6 +126,10 @@ def bind(
     ----------
     projection:
         The contract whose columns are the answer's where the query names none; None is all that the table has.
+    conversion:
+        How rows of other schema versions are read; None reads all rows as they are stored.
+    hidden:
+        Columns of the table that are the answer's only where the query names them: those of earlier versions.
 
     Raises
     ------
@@ -118,7 +139,8 @@ def bind(
     schema = _all_columns(contract.schema, table_schema)
     asked = plan.columns
     if asked is None:
-        shown = table_schema.names if projection is None else projection.schema.names
+        made = frozenset() if conversion is None else conversion.affected
+        shown = ({*table_schema.names} | made) - {*hidden} if projection is None else {*projection.schema.names}
         asked = tuple(name for name in schema.names if name in shown)
     shape = shape_of(plan.query, contract, asked)
     columns = _columns_read(asked, shape, schema, contract.data_type)
@@ -136,6 +158,7 @@ def bind(
         contract=contract,
         merge=merge,
         known_at=known_at,
+        conversion=conversion,
         shape=shape,
     )
 

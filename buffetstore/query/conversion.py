@@ -1,9 +1,9 @@
 """Rows of several schema versions read as rows of one.
 
-A table holds the columns of all its versions side by side, and each row says by its `version` which of them are its own.
-A column that was renamed is read from its old name, a null that has a default becomes it, and what is declared as an
-up-cast is computed. Filters are put to stored rows in the words of each row's own version, so that files are pruned by
-them all the same.
+A table holds the columns of all its versions side by side, and each row says by its `version` which of them are its
+own. A column that was renamed is read from its old name, a null that has a default becomes it, and what is declared as
+an up-cast is computed. Filters are put to stored rows in the words of each row's own version, so that files are pruned
+by them all the same.
 
 A row that had to be converted states the version that it was converted to; others keep theirs. Filters on `version` are
 about the version that a row was stored under.
@@ -73,11 +73,6 @@ class Conversion:
             found |= {spec.name for spec in self.reader.fields if _differs(spec, sources.get(spec.name), writer, self)}
         return frozenset(found)
 
-    @cached_property
-    def made(self) -> frozenset[str]:
-        """The reader's columns that have a value though the table may not have the column."""
-        return self.affected
-
     def needed(self, columns: Collection[str]) -> set[str]:
         """Return the stored columns that these columns of the answer are made of."""
         found = {VERSION, *columns}
@@ -86,7 +81,7 @@ class Conversion:
         return found
 
     def on_stored(self, expression: Expression, stored: Collection[str]) -> Expression:
-        """Return what stored rows can be tested by: it holds for all rows that satisfy the expression once converted."""
+        """Return what holds for all stored rows that satisfy the expression once converted, maybe for others too."""
         kept = []
         for part in _conjuncts(expression):
             try:
@@ -151,8 +146,7 @@ class Conversion:
             else:
                 column = pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
             columns.append(column if column.type == field.type else column.cast(field.type))
-        # What a version requires, rows that no version is known of may lack.
-        return pa.Table.from_arrays(columns, schema=pa.schema([field.with_nullable(True) for field in fields]))
+        return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
     def _translated(self, part: Expression, stored: Collection[str]) -> Expression:
         names = columns_of(part)

@@ -12,7 +12,6 @@ import pyarrow.compute as pc
 
 from buffetstore.expressions import columns_of, filter_rows
 from buffetstore.query.answer import QueryAnswer
-from buffetstore.query.binding import only_columns
 from buffetstore.query.cache_manager import CacheManager, Reading
 from buffetstore.query.ordering import last_of_each, sort_rows
 from buffetstore.query.shaping import Shaper, with_computed
@@ -154,7 +153,7 @@ class QueryExecutor:
             return await self._cache.fetch(key, size, progress.reading)
 
         columns = _needed(bound)
-        below = only_columns(bound.below, bound.stored)
+        below = bound.tested
         for files in _rounds(progress.files, bound):
             read = read_tables(
                 self._store,
@@ -172,7 +171,8 @@ class QueryExecutor:
                     yield await self._completed(bound, table, progress)
 
     async def _completed(self, bound: BoundPlan, table: pa.Table, progress: _Progress) -> pa.Table:
-        if bound.stored >= columns_of(bound.below) | set(bound.columns) and bound.known_at is None:
+        whole = bound.stored >= columns_of(bound.below) | set(bound.columns)
+        if whole and bound.known_at is None and bound.conversion is None:
             return table
         table, earliest = await in_thread(_complete, bound, table)
         if earliest is not None:
@@ -186,7 +186,7 @@ def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:
     if bound.is_empty:
         return _Progress(every.slice(0, 0), every)
     event_time = bound.contract.event_time
-    files = snapshot.prune(only_columns(bound.below, bound.stored), None if bound.merge else (event_time,))
+    files = snapshot.prune(bound.tested, None if bound.merge else (event_time,))
     if bound.merge:
         # Concatenated in this order, a stable sort by load time leaves revisions in the order that decides.
         age = pc.fill_null(files["commit_version"], -1)
@@ -211,20 +211,30 @@ def _rounds(files: pa.Table, bound: BoundPlan) -> Iterator[pa.Table]:
 
 
 def _needed(bound: BoundPlan) -> list[str]:
+    wanted = _wanted(bound)
+    if bound.conversion is not None:
+        wanted = bound.conversion.needed(wanted)
+    return [name for name in bound.schema.names if name in wanted and name in bound.stored]
+
+
+def _wanted(bound: BoundPlan) -> set[str]:
     wanted = {*bound.columns, *bound.key}
     if bound.merge:
         wanted |= {"created_at"} | columns_of(bound.predicate)
     if bound.known_at is not None:
         wanted |= {"created_at", "interval", "exchange", "available_at", bound.contract.event_time}
-    if not bound.stored >= columns_of(bound.below):
+    if bound.conversion is not None or not bound.stored >= columns_of(bound.below):
         wanted |= columns_of(bound.below)
-    return [name for name in bound.schema.names if name in wanted and name in bound.stored]
+    return wanted
 
 
 def _complete(bound: BoundPlan, table: pa.Table) -> tuple[pa.Table, datetime | None]:
     """Add the columns that the table does not have yet, test what reads them, and keep what was known."""
+    if bound.conversion is not None:
+        wanted = _wanted(bound)
+        table = bound.conversion.apply(table, [field for field in bound.schema if field.name in wanted])
     table = _with_absent(bound, table)
-    if not bound.stored >= columns_of(bound.below):
+    if bound.conversion is not None or not bound.stored >= columns_of(bound.below):
         table = filter_rows(table, bound.below)
     if bound.known_at is None or not table.num_rows:
         return table, None

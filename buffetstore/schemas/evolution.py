@@ -17,11 +17,15 @@ from buffetstore.schemas.findings import Findings
 from buffetstore.schemas.widening import Fit, fit_of, numbers_of
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from buffetstore.schemas.arrow import FieldSpec
     from buffetstore.schemas.contract import Contract
 
 
-def upcast(table: pa.Table, from_contract: Contract, to_contract: Contract) -> pa.Table:
+def upcast(
+    table: pa.Table, from_contract: Contract, to_contract: Contract, *, columns: Collection[str] | None = None
+) -> pa.Table:
     """Return rows that were stored under an older version as rows of a newer one. It blocks: call it in a thread.
 
     Columns go by name, else by alias; a column that is new is its default or null, null is the default where there is
@@ -32,6 +36,8 @@ def upcast(table: pa.Table, from_contract: Contract, to_contract: Contract) -> p
     ----------
     table:
         Columns of the older version; one that may be null may be absent, others are left out of the answer.
+    columns:
+        Those of the newer version that are wanted, which need the columns that `sources_of` names; None is all.
 
     Raises
     ------
@@ -42,12 +48,15 @@ def upcast(table: pa.Table, from_contract: Contract, to_contract: Contract) -> p
         class that declares it).
     """
     _check_pair(from_contract, to_contract)
-    lost = {custom.field for custom in to_contract.unenforced if custom.kind == "upcast"}
-    stepped = _stepped(table, from_contract, to_contract)
-    return _read(table, from_contract, to_contract, stepped, lost)
+    wanted = _wanted(to_contract, columns)
+    has_steps = any(is_upcast(name, from_contract, to_contract) for name in wanted)
+    stepped = _stepped(table, from_contract, to_contract) if has_steps else {}
+    return _read(table, from_contract, to_contract, stepped, wanted)
 
 
-def downcast(table: pa.Table, from_contract: Contract, to_contract: Contract) -> pa.Table:
+def downcast(
+    table: pa.Table, from_contract: Contract, to_contract: Contract, *, columns: Collection[str] | None = None
+) -> pa.Table:
     """Return rows of a newer version as rows of an older one, where every reader of the older one could (FORWARD).
 
     Raises
@@ -64,7 +73,56 @@ def downcast(table: pa.Table, from_contract: Contract, to_contract: Contract) ->
             f"{from_contract.data_type} {from_contract.version} cannot be read as {to_contract.version}: "
             + "; ".join(map(str, broken))
         )
-    return _read(table, from_contract, to_contract, {}, set())
+    return _read(table, from_contract, to_contract, {}, _wanted(to_contract, columns))
+
+
+def sources_of(columns: Collection[str], writer: Contract, reader: Contract) -> set[str]:
+    """Return the columns of the writer's rows that these columns of the reader are made of."""
+    wanted = _wanted(reader, columns)
+    if any(is_upcast(name, writer, reader) for name in wanted):
+        return {spec.name for spec in writer.fields}  # a step may look at all of them
+    sources = counterparts(writer.fields, reader.fields)
+    return {sources[name].name for name in wanted if name in sources}
+
+
+def reads_alike(writer: Contract, reader: Contract) -> bool:
+    """Tell whether rows of the writer's version, with null for what they have not, are the reader's as they are.
+
+    False too where they cannot be read at all.
+    """
+    is_newer = numbers_of(writer.version) > numbers_of(reader.version)
+    if is_newer and any(Direction.FORWARD in change.breaks for change in diff(reader, writer)):
+        return False
+    sources = counterparts(writer.fields, reader.fields)
+    return all(_is_alike(spec, sources.get(spec.name), writer, reader) for spec in reader.fields)
+
+
+def _is_alike(spec: FieldSpec, source: FieldSpec | None, writer: Contract, reader: Contract) -> bool:
+    if spec.name == "version":
+        return True
+    if source is None:
+        return spec.nullable and spec.default is None and not _is_step(spec.name, writer, reader)
+    units = source.unit is None or spec.unit is None or source.unit == spec.unit
+    same = source.name == spec.name and source.type == spec.type and units
+    return (
+        same
+        and not is_upcast(spec.name, writer, reader)
+        and (spec.nullable >= source.nullable)
+        and not (source.nullable and spec.default is not None)
+    )
+
+
+def _is_step(name: str, writer: Contract, reader: Contract) -> bool:
+    """Tell whether a declared up-cast makes the field, or would if the reader's class were at hand."""
+    return is_upcast(name, writer, reader) or name in _lost(reader)
+
+
+def _lost(reader: Contract) -> set[str]:
+    return {custom.field for custom in reader.unenforced if custom.kind == "upcast"}
+
+
+def _wanted(reader: Contract, columns: Collection[str] | None) -> tuple[str, ...]:
+    return tuple(spec.name for spec in reader.fields if columns is None or spec.name in columns)
 
 
 def _check_pair(older: Contract, newer: Contract) -> None:
@@ -107,11 +165,14 @@ def _fitted(values: Any, spec: FieldSpec, place: str, rows: int) -> pa.ChunkedAr
 
 
 def _read(
-    table: pa.Table, writer: Contract, reader: Contract, made: dict[str, pa.ChunkedArray], lost: set[str]
+    table: pa.Table, writer: Contract, reader: Contract, made: dict[str, pa.ChunkedArray], wanted: Sequence[str]
 ) -> pa.Table:
     sources = counterparts(writer.fields, reader.fields)
+    lost = _lost(reader) if numbers_of(writer.version) < numbers_of(reader.version) else set()
     columns = []
     for spec in reader.fields:
+        if spec.name not in wanted:
+            continue
         source = sources.get(spec.name)
         place = f"{reader.data_type} {reader.version}.{spec.name}"
         if spec.name == "version":
@@ -125,7 +186,7 @@ def _read(
         else:
             column = _converted(_column(table, source, writer), source, spec, place)
         columns.append(_complete(column, spec, place, writer))
-    return pa.Table.from_arrays(columns, schema=reader.schema)
+    return pa.Table.from_arrays(columns, schema=pa.schema([reader.schema.field(name) for name in wanted]))
 
 
 def _column(table: pa.Table, spec: FieldSpec, writer: Contract) -> pa.ChunkedArray:

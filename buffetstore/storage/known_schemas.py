@@ -20,6 +20,7 @@ from buffetstore.storage.gate import (
     first_adoption,
     is_adopted,
 )
+from buffetstore.storage.reading import Reading, reading_of
 from buffetstore.storage.schema_store import Listed, SchemaStore
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class KnownSchemas:
         self.by = by
         self._fingerprints = Fingerprints()
         self._entries: dict[tuple[str, str], Contract] = {}
+        self._readings: dict[tuple[Any, ...], Reading] = {}
 
     async def mark(self, contract: Contract) -> str:
         """Return the contract's fingerprint."""
@@ -71,20 +73,37 @@ class KnownSchemas:
             return self.schemas.contract(data_type, version)
 
     async def reader(self, data_type: str, snapshot: Snapshot) -> Contract:
-        """Return the contract that the table's rows are read as: the newest that they can lie beside.
+        """Return the contract that the table's rows are read as by default: see `reading`."""
+        return (await self.reading(data_type, snapshot)).contract
+
+    async def reading(self, data_type: str, snapshot: Snapshot, version: str | None = None) -> Reading:
+        """Return how the table's rows are read, by default as the newest version that all of them can be read as.
 
         Raises
         ------
-        UnknownDataTypeError
+        UnknownDataTypeError, UnknownSchemaVersionError
             Neither program nor store has one.
         NotFoundError, CorruptFileError
             The table names a version that the store's registry does not hold any more.
         """
         adopted = adopted_versions(snapshot.metadata.configuration)
-        missing = [version for version in adopted if version not in self._own_versions(data_type)]
+        known = self._own_versions(data_type)
+        missing = [each for each in adopted if each not in known]
         if missing:
             await self.load(data_type, missing)
-        return await self.contract(data_type, max(adopted, key=numbers_of) if missing else None)
+        projection = None if version is None else await self.contract(data_type, version)
+        newest = await self.contract(data_type)
+        key = (data_type, version, id(newest), id(projection), *adopted.items())
+        found = self._readings.get(key)
+        if found is None:
+            stored = await self.history(data_type, adopted) if adopted else self._earlier(newest)
+            found = self._readings[key] = await in_thread(reading_of, newest, stored, projection, snapshot.schema)
+        return found
+
+    def _earlier(self, newest: Contract) -> list[Contract]:
+        """Return the versions that rows of a table may have that is older than gates."""
+        found = (self.schemas.contract(newest.data_type, each) for each in self._own_versions(newest.data_type))
+        return [each for each in found if numbers_of(each.version) <= numbers_of(newest.version)]
 
     async def load(self, data_type: str, versions: Sequence[str] | None = None) -> list[str]:
         """Make versions of the store known that this program has no class for; return those that are new."""

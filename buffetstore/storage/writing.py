@@ -159,6 +159,8 @@ class TableWriter:
         """Delete the rows that the plan finds; of a type that keeps revisions, all revisions of their keys."""
         predicate = bound.predicate
         txns = await self._delete_named(key, predicate)
+        if bound.conversion is not None and not bound.merge:
+            predicate = bound.conversion.exactly_on_stored(predicate, bound.stored)
         if bound.merge and not columns_of(predicate) <= set(bound.key):
             found = replace(bound, columns=bound.key)
             keys = (await self._executor.retrieve(found, self._table.snapshot)).table
