@@ -21,6 +21,7 @@ from buffetstore.cli import (
     emulate,
     ingest,
     lineage,
+    quarantine,
     query,
     transfers,
     upkeep,
@@ -56,6 +57,7 @@ app.command("compact", rich_help_panel=VERSIONS)(upkeep.compact)
 app.command("vacuum", rich_help_panel=VERSIONS)(upkeep.vacuum)
 app.command("verify", rich_help_panel=VERSIONS)(upkeep.verify)
 app.command("repair", rich_help_panel=VERSIONS)(upkeep.repair)
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(transfers.app, name="files")
 app.add_typer(emulate.app, name="emulate")
 

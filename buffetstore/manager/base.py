@@ -31,6 +31,7 @@ from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import LakeStorage
+from buffetstore.storage.quarantine import QuarantineTables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -184,6 +185,11 @@ class StorageManager(ManagedUpkeep):
         if self._store is None:
             raise UnsupportedOperationError(f"{self!r} has no store: await the manager, or enter it, first")
         return self._store
+
+    @property
+    def quarantine(self) -> QuarantineTables:
+        """The rows that were refused: looked at, mended and replayed, or discarded."""
+        return QuarantineTables(self._storage)
 
     async def store_data(
         self,
