@@ -98,8 +98,8 @@ class Outliers(QualityCheck):
     """Values are near those before them in their series, by a robust z-score.
 
     A value is held against median and MAD (median absolute deviation) of the values before it, at most `window` of
-    them: ``z = |value - median| / max(1.4826 MAD, floor)``. A single bad price shows twice in returns, going and
-    coming back.
+    them: ``z = |value - median| / max(1.4826 MAD, floor)``; where more than half of them are equal, so that the MAD is
+    0, against 1.2533 of their mean deviation. A single bad price shows twice in returns, going and coming back.
 
     Parameters
     ----------

@@ -99,7 +99,8 @@ def test_outliers(found: list[Row], at: list[int], window: int, on: Any, thresho
         for value, before in judged_values(values, window, least):
             middle = statistics.median(before)
             mad = statistics.median(abs(each - middle) for each in before)
-            spread = max(1.4826 * mad, 0.01 * abs(middle) if on == "levels" else 0.01)
+            mean = statistics.fmean(abs(each - middle) for each in before)
+            spread = max(1.4826 * mad if mad > 1e-12 else 1.2533 * mean, 0.01 * abs(middle) if on == "levels" else 0.01)
             counted += 1
             failed += abs(value - middle) / spread > threshold
     tally = judged(check, found, at)

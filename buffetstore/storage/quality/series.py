@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from buffetstore.schemas.contract import Contract
     from buffetstore.storage.quality.window import Window
 
-_NORMAL = 1.4826  # MAD of a normal distribution to its standard deviation
+# From median and mean distance of a normal distribution to its standard deviation (Iglewicz and Hoaglin 1993).
+_OF_MAD, _OF_MEAN = 1.4826, 1.2533
+_NOISE = 1e-12  # returns that are equal but for the last digits of a float
 
 
 class _Values(NamedTuple):
@@ -60,7 +62,9 @@ class OutlierTally(Tally[Outliers]):
         floor = self.check.floor * (np.abs(before.median) if self.check.on == "levels" else 1.0)
         judged = before.held >= self.check.least
         with np.errstate(invalid="ignore"):
-            z = np.abs(values.numbers - before.median) / np.maximum(_NORMAL * before.mad, floor)
+            # Where more than half of the values are equal their MAD is 0, and says nothing of the others.
+            spread = np.where(before.mad > _NOISE, _OF_MAD * before.mad, _OF_MEAN * before.mean_distance)
+            z = np.abs(values.numbers - before.median) / np.maximum(spread, floor)
             odd = judged & (z > self.check.threshold)
         self.rows += int(judged.sum())
         self.tell_rows(window, np.sort(values.rows[odd]))
@@ -149,7 +153,7 @@ class StaleTally(Tally[StalePrices]):
         ids = np.searchsorted(starts, heads, side="right") - 1
         names = (*self._by, self.contract.event_time)
         self.tell(
-            window.shown(names, (*series.names[ids[run]], moment(since[run]))) | {"rows": int(totals[run])}
+            window.shown(names, (*series.names[ids[run]], moment(since[run])))
             for run in islice(begun.tolist(), EXAMPLES)
         )
         self._remember(series.names, ids, totals, since, prices, order[heads])

@@ -54,7 +54,7 @@ class ReferentialTally(Tally[Referential]):
         if self.bound is None:  # there is nothing to look them up in
             return
         pairs = pairs_of(window.array(self.check.column), window.days)
-        for value, day in sorted(pairs):
+        for value, day in sorted(pairs, key=lambda pair: pair[::-1]):
             self.rows += 1
             if (value, day) not in self.known:
                 self.failed += 1

@@ -18,11 +18,18 @@ _CELLS = 1_000_000  # numbers that are sorted at a time
 
 
 class Trailing(NamedTuple):
-    """For each value what was before it: how many values, their median, and the median distance from that."""
+    """For each value what was before it: how many values, their median, and their distance from that.
+
+    Parameters
+    ----------
+    mad, mean_distance:
+        The median and the mean of the distances.
+    """
 
     held: NDArray[np.int64]
     median: Floats
     mad: Floats
+    mean_distance: Floats
 
 
 class History:
@@ -31,7 +38,7 @@ class History:
     Parameters
     ----------
     spread:
-        Whether MADs are wanted, too.
+        Whether distances are wanted, too.
     """
 
     def __init__(self, window: int, *, spread: bool = False) -> None:
@@ -66,9 +73,9 @@ class History:
 
     def _before(self, line: Floats, at: NDArray[np.int64]) -> Trailing:
         rows, window = len(at), self._window
-        count, median, mad = np.zeros(rows, np.int64), np.full(rows, np.nan), np.full(rows, np.nan)
+        count, (median, mad, mean) = np.zeros(rows, np.int64), np.full((3, rows), np.nan)
         if not rows:
-            return Trailing(count, median, mad)
+            return Trailing(count, median, mad, mean)
         view = np.lib.stride_tricks.sliding_window_view(line, window)
         step = max(_CELLS // window, 1)
         for start in range(0, rows, step):
@@ -77,9 +84,10 @@ class History:
             count[part] = np.isfinite(held).sum(axis=1)
             median[part] = _middle(held, count[part])
             if self._spread:
-                away = np.abs(held - median[part][:, None])
-                mad[part] = _middle(np.sort(away, axis=1), count[part])
-        return Trailing(count, median, mad)
+                away = np.sort(np.abs(held - median[part][:, None]), axis=1)
+                mad[part] = _middle(away, count[part])
+                mean[part] = np.where(np.isfinite(away), away, 0).sum(axis=1) / np.maximum(count[part], 1)
+        return Trailing(count, median, mad, mean)
 
 
 def _middle(ordered: Floats, count: NDArray[np.int64]) -> Floats:
