@@ -21,6 +21,7 @@ from buffetstore.cli import (
     emulate,
     ingest,
     lineage,
+    quality,
     quarantine,
     query,
     transfers,
@@ -59,6 +60,7 @@ app.command("verify", rich_help_panel=VERSIONS)(upkeep.verify)
 app.command("repair", rich_help_panel=VERSIONS)(upkeep.repair)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(transfers.app, name="files")
+app.add_typer(quality.app, name="quality")
 app.add_typer(emulate.app, name="emulate")
 
 

@@ -31,6 +31,7 @@ from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import LakeStorage
+from buffetstore.storage.quality import QualityChecks
 from buffetstore.storage.quarantine import QuarantineTables
 
 if TYPE_CHECKING:
@@ -190,6 +191,11 @@ class StorageManager(ManagedUpkeep):
     def quarantine(self) -> QuarantineTables:
         """The rows that were refused: looked at, mended and replayed, or discarded."""
         return QuarantineTables(self._storage)
+
+    @property
+    def quality(self) -> QualityChecks:
+        """Checks beyond a row, and what they found."""
+        return QualityChecks(self._storage, hook=self._hook)
 
     async def store_data(
         self,
