@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from buffetstore import manager as awaited
 from buffetstore.schemas import ValidationLevel
+from buffetstore.sync.face import BlockingFace
 from buffetstore.sync.loop import LOOP, blocking
 from buffetstore.sync.upkeep import BlockingUpkeep
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
     from buffetstore.storage.base import OnInvalid, WriteMode
     from buffetstore.storage.lineage import TableVersion
+    from buffetstore.storage.quarantine import QuarantineTables
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
@@ -120,6 +122,11 @@ class StorageManager(BlockingUpkeep):
 
     def describe(self, data_type: str) -> DataTypeDescription:
         return LOOP.run(self._awaited.describe(data_type))
+
+    @property
+    def quarantine(self) -> BlockingFace[QuarantineTables]:
+        """The rows that were refused: looked at, mended and replayed, or discarded."""
+        return BlockingFace(self._awaited.quarantine)
 
     @property
     def url(self) -> str:

@@ -16,10 +16,13 @@ from buffetstore.config import GCSConfig
 from buffetstore.errors import ConfigurationError, SchemaValidationError, TableNotFoundError, UnsupportedOperationError
 from buffetstore.objects.gcs import GCSStore  # noqa: F401 - loaded before a loop runs
 from buffetstore.query import DataQuery
+from buffetstore.sync.face import BlockingFace
 from buffetstore.testing.gcs import serve_in_thread
 
 # The Delta table and the object store are objects to be awaited: they have no blocking face.
 APART = {"table", "store", "open", "aclose"}
+# These are objects whose methods have a blocking face, method by method.
+PARTS = {name for name, found in vars(awaited.StorageManager).items() if isinstance(found, property)} - APART
 BARS = [
     {
         "symbol": symbol,
@@ -49,13 +52,26 @@ def test_the_blocking_face_has_every_method_of_the_awaited_one() -> None:
     assert set(vars(awaited.StorageManager("memory://"))) >= {"url", "schema_manager", "metrics"}
 
 
-@pytest.mark.parametrize("name", sorted(public(awaited.StorageManager).keys() - APART))
+@pytest.mark.parametrize("name", sorted(public(awaited.StorageManager).keys() - APART - PARTS))
 def test_signatures_and_documentation_are_the_same(name: str) -> None:
     ours, theirs = getattr(sync.StorageManager, name), getattr(awaited.StorageManager, name)
     assert inspect.signature(ours).parameters == inspect.signature(theirs).parameters
     assert not inspect.iscoroutinefunction(ours)
     assert inspect.getdoc(ours) == inspect.getdoc(theirs)
     assert inspect.getdoc(ours)
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_the_parts_have_a_blocking_face(name: str, storage: sync.StorageManager) -> None:
+    ours, theirs = getattr(sync.StorageManager, name), getattr(awaited.StorageManager, name)
+    assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+    assert isinstance(getattr(storage, name), BlockingFace)
+
+
+def test_refused_rows_are_replayed(storage: sync.StorageManager) -> None:
+    assert storage.store_data("market_data", [BARS[0] | {"price": -1}], on_invalid="quarantine").quarantined == 1
+    assert [each.open for each in storage.quarantine.list()] == [1]
+    assert storage.quarantine.replay("market_data", filters={}, fix={"price": 5}).replayed == 1
 
 
 def test_store_read_describe_delete(storage: sync.StorageManager) -> None:
