@@ -177,9 +177,11 @@ class Conversion:
         default = None if spec.default is None else pa.scalar(spec.default, spec.type).as_py()
         constant = ALWAYS if evaluate(leaf, {spec.name: default}) else NEVER
         if source is None:
-            if default is None:
-                raise _UntranslatableError(f"{writer.version} has no {spec.name}")
-            return constant
+            if default is not None:
+                return constant
+            if spec.name not in stored:
+                raise _UntranslatableError(f"{spec.name} is not stored")
+            return leaf  # null in these rows, as it is once they are converted
         if source.name not in stored:
             raise _UntranslatableError(f"{source.name} is not stored")
         own = replace(leaf, column=source.name)
