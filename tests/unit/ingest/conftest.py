@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from buffetstore.schemas import Mapping
+from buffetstore.schemas.mapping_document import mapping_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +52,11 @@ class Case:
     options: tuple[str, ...]
     read: Callable[[Path], Reading]
     make: Callable[[Path], None]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The mapping, to be kept in a file."""
+        return mapping_document(self.mapping)
 
 
 def members(path: Path) -> list[tuple[str, list[list[str]]]]:
