@@ -147,7 +147,7 @@ class WritableTable(TableView):
             them changes is moved to a new file.
         bytes_in_flight:
             Arrow bytes of stored rows that are held at a time, beside the new rows, whatever the table's size; one
-            file's at least. What is written in their place takes as much again at most.
+            file's at least. With what is written in their place, and to compare, memory peaks at some three times that.
 
         Raises
         ------

@@ -17,9 +17,11 @@ from buffetstore.tables.matching import first_rows, row_codes, same_values
 from buffetstore.tables.operations.changes import DELETE, POSTIMAGE, PREIMAGE, marked
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+_GROUP_ROWS = 65_536  # of stored files that are matched together at least
 
 
 def key_range(table: pa.Table, key: Sequence[str]) -> Expression:
@@ -118,20 +120,31 @@ class Matching:
 
     def meet(self, files: Sequence[pa.Table]) -> Met:
         """Return what becomes of the files that come next."""
-        if not files:
-            return Met({})
+        met = [each for group in self._groups(files) for each in self._matched(group)]
+        return Met(
+            {at: each.rewritten[0] for at, each in enumerate(met) if each.rewritten},
+            tuple(rows for each in met for rows in each.gone),
+            tuple(rows for each in met for rows in each.told),
+        )
+
+    def _groups(self, files: Sequence[pa.Table]) -> Iterator[list[pa.Table]]:
+        """Yield files with about as many rows as are new: matching takes memory for each of the rows of both."""
+        group: list[pa.Table] = []
+        rows = 0
+        for file in files:
+            group.append(file)
+            rows += file.num_rows
+            if rows >= max(self._new.num_rows, _GROUP_ROWS):
+                yield group
+                group, rows = [], 0
+        if group:
+            yield group
+
+    def _matched(self, files: Sequence[pa.Table]) -> list[Met]:
         codes_new, *codes_old = row_codes([self._new, *files], self._key)
         size = int(max((codes.max() for codes in (codes_new, *codes_old) if len(codes)), default=-1)) + 1
         rows_of = first_rows(codes_new, size)
-        met = [
-            (at, self._meet(file, rows_of[codes]))
-            for at, (file, codes) in enumerate(zip(files, codes_old, strict=True))
-        ]
-        return Met(
-            {at: each.rewritten[0] for at, each in met if each.rewritten},
-            tuple(rows for _, each in met for rows in each.gone),
-            tuple(rows for _, each in met for rows in each.told),
-        )
+        return [self._meet(file, rows_of[codes]) for file, codes in zip(files, codes_old, strict=True)]
 
     def _meet(self, file: pa.Table, match: NDArray[np.int64]) -> Met:
         """Compare a file's rows with the new ones that they match, -1 where there is none."""
