@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import warnings
 from contextlib import aclosing
@@ -21,7 +22,7 @@ from buffetstore.config import (
     layers_from_environment,
     store_options_from_environment,
 )
-from buffetstore.errors import ConfigurationError, UnsupportedOperationError
+from buffetstore.errors import ConfigurationError, MissingDependencyError, UnsupportedOperationError
 from buffetstore.formats import ParquetFormatter
 from buffetstore.manager.upkeep import ManagedUpkeep
 from buffetstore.monitoring import PrometheusHook, StorageMetrics, fan_out
@@ -36,10 +37,12 @@ from buffetstore.storage.quarantine import QuarantineTables
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+    from datetime import datetime
 
     import pyarrow as pa
     from prometheus_client import CollectorRegistry
 
+    from buffetstore.engines.duckdb import SqlAnswer
     from buffetstore.formats import Compression
     from buffetstore.objects.base import ObjectStore
     from buffetstore.objects.layers import Layers
@@ -245,6 +248,31 @@ class StorageManager(ManagedUpkeep):
         async with aclosing((await self._storage()).scan(query)) as batches:
             async for batch in batches:
                 yield batch
+
+    async def sql(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        known_at: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+    ) -> SqlAnswer:
+        """Return what a SELECT makes of data types, which it names as tables; DuckDB computes it.
+
+        See `buffetstore.engines.duckdb.sql`.
+
+        Raises
+        ------
+        InvalidQueryError
+            It is no SELECT, names what is no data type, or DuckDB refuses it.
+        MissingDependencyError
+            DuckDB is not installed.
+        """
+        if importlib.util.find_spec("duckdb") is None:
+            raise MissingDependencyError("duckdb", "duckdb")
+        from buffetstore.engines.duckdb import sql
+
+        return await sql(await self._storage(), statement, parameters, known_at=known_at, as_of=as_of)
 
     async def delete_data(
         self,

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from buffetstore.query.answer import QueryAnswer
+from buffetstore.query.answer import ArrowRows, QueryAnswer
 from buffetstore.query.binding import BoundPlan, bind, bind_expression
 from buffetstore.query.cache_manager import CacheManager
 from buffetstore.query.executor import QueryExecutor, counts_of
 from buffetstore.query.model import DataQuery
 from buffetstore.query.optimizer import QueryOptimizer
 from buffetstore.query.plan import QueryPlan
+from buffetstore.query.shape import Order, ohlc
 
 __all__ = [
+    "ArrowRows",
     "BoundPlan",
     "CacheManager",
     "DataQuery",
+    "Order",
     "QueryAnswer",
     "QueryExecutor",
     "QueryOptimizer",
@@ -21,4 +24,5 @@ __all__ = [
     "bind",
     "bind_expression",
     "counts_of",
+    "ohlc",
 ]

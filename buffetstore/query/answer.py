@@ -22,52 +22,21 @@ _CHUNK_ROWS = 2_000
 _UTC = ZoneInfo("UTC")  # held, or pyarrow reads it from disk when a caller's loop asks for the first Python value
 
 
-@dataclass(frozen=True, slots=True)
-class QueryAnswer:
-    """Rows in order of their key, and how they were found.
+class ArrowRows:
+    """Rows as an Arrow table, and as everything that people make of one."""
 
-    Parameters
-    ----------
-    table:
-        The rows, exact: decimals as decimals, times as UTC microseconds.
-    data_type, table_version:
-        What was read, as of which version.
-    partitions_scanned, partitions_total:
-        Time buckets (or Delta partitions) that had to be read, of all there are.
-    files_scanned, files_pruned:
-        Data files that were read, and those that were not: statistics ruled them out, or `limit` was reached before.
-    bytes_read, requests:
-        Bytes of data files that the store sent, and the requests for them; what came from memory is in neither.
-    cache_hit:
-        Files were needed, and every byte of them came from memory.
-    seconds:
-        From the call to the answer.
-    notes:
-        What a reader of the answer ought to know.
-    """
+    __slots__ = ()
 
     table: pa.Table
-    data_type: str
-    table_version: int
-    partitions_scanned: int = 0
-    partitions_total: int = 0
-    files_scanned: int = 0
-    files_pruned: int = 0
-    bytes_read: int = 0
-    requests: int = 0
-    cache_hit: bool = False
-    seconds: float = 0.0
-    notes: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
         """How many rows there are."""
         return int(self.table.num_rows)
 
-    @property
-    def partitions_pruned(self) -> int:
-        """Time buckets that were not read."""
-        return self.partitions_total - self.partitions_scanned
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Give the rows to any consumer of Arrow's C stream interface: polars, DuckDB, pandas, nanoarrow."""
+        return self.table.__arrow_c_stream__(requested_schema)
 
     def __len__(self) -> int:
         return self.rows
@@ -115,6 +84,49 @@ class QueryAnswer:
         if decimals not in {"float", "exact"}:
             raise InvalidInputError(f"decimals={decimals!r} is neither 'float' nor 'exact'")
         return self.table if decimals == "exact" else with_floats(self.table)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAnswer(ArrowRows):
+    """Rows in order of their key, and how they were found.
+
+    Parameters
+    ----------
+    table:
+        The rows, exact: decimals as decimals, times as UTC microseconds.
+    data_type, table_version:
+        What was read, as of which version.
+    partitions_scanned, partitions_total:
+        Time buckets (or Delta partitions) that had to be read, of all there are.
+    files_scanned, files_pruned:
+        Data files that were read, and those that were not: statistics ruled them out, or `limit` was reached before.
+    bytes_read, requests:
+        Bytes of data files that the store sent, and the requests for them; what came from memory is in neither.
+    cache_hit:
+        Files were needed, and every byte of them came from memory.
+    seconds:
+        From the call to the answer.
+    notes:
+        What a reader of the answer ought to know.
+    """
+
+    table: pa.Table
+    data_type: str
+    table_version: int
+    partitions_scanned: int = 0
+    partitions_total: int = 0
+    files_scanned: int = 0
+    files_pruned: int = 0
+    bytes_read: int = 0
+    requests: int = 0
+    cache_hit: bool = False
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def partitions_pruned(self) -> int:
+        """Time buckets that were not read."""
+        return self.partitions_total - self.partitions_scanned
 
 
 def with_floats(table: pa.Table) -> pa.Table:

@@ -16,11 +16,13 @@ from buffetstore.sync.upkeep import BlockingUpkeep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
 
     import pyarrow as pa
 
     from buffetstore.config import Config, GCSConfig
+    from buffetstore.engines.duckdb import SqlAnswer
     from buffetstore.monitoring import StorageMetrics
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas import Mapping as SourceMapping
@@ -99,6 +101,16 @@ class StorageManager(BlockingUpkeep):
 
     def scan(self, query: DataQuery | QueryPlan) -> Iterator[pa.RecordBatch]:
         return blocking(self._awaited.scan(query))
+
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        known_at: datetime | str | None = None,
+        as_of: datetime | str | None = None,
+    ) -> SqlAnswer:
+        return LOOP.run(self._awaited.sql(statement, parameters, known_at=known_at, as_of=as_of))
 
     def delete_data(
         self,
