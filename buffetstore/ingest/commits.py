@@ -14,6 +14,8 @@ from buffetstore.schemas.columns import Columns
 from buffetstore.schemas.uniqueness import repeated
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from buffetstore.ingest.result import ImportResult
     from buffetstore.schemas import Contract
     from buffetstore.storage.base import DataStorage
@@ -70,7 +72,7 @@ class Commits:
         held, self._held = self._held, []
         if self._contract is None or not held:
             return
-        for rows in await in_thread(_distinct, held, self._contract):
+        for rows in await in_thread(_distinct, held, self._contract, self._options.get("mode")):
             await self._store(ValidationResult(self._contract, rows, len(rows)))
 
     async def quarantine(self, check: ValidationResult) -> None:
@@ -85,18 +87,27 @@ class Commits:
         self._result.stored(done)
 
 
-def _distinct(tables: list[pa.Table], contract: Contract) -> list[pa.Table]:
-    """Return the rows in tables that hold no key twice: later ones are to be stored after earlier ones."""
+def _distinct(tables: list[pa.Table], contract: Contract, mode: str | None) -> list[pa.Table]:
+    """Return the rows as they can be written: in tables that hold no key twice, where the write is by key.
+
+    Later rows of a key are to be stored after earlier ones, as if each file had been brought in by itself.
+    """
     rest = pa.concat_tables(tables)
-    if len(tables) == 1:  # its verdict says that every key is there once
-        return [rest]
+    if len(tables) == 1 or mode == "append" or contract.revisions == "append":
+        return [rest]  # the verdict on the one table says that it has every key once
+    if mode == "overwrite":  # one commit, in which the last row of a key stands
+        backwards = pa.array(np.arange(len(rest))[::-1])
+        keep = np.sort(len(rest) - 1 - np.flatnonzero(~_later(rest.take(backwards), contract)))
+        return [rest if contract.revisions == "keep" else rest.take(pa.array(keep))]
     found: list[pa.Table] = []
-    while len(rest):
-        later, _ = repeated(Columns(rest), contract.key, contract.event_time)
-        if not len(later):
-            return [*found, rest]
-        keep = np.ones(len(rest), bool)
-        keep[later] = False
-        found.append(rest.filter(pa.array(keep)))
-        rest = rest.filter(pa.array(~keep))
-    return found
+    while (later := _later(rest, contract)).any():
+        found.append(rest.filter(pa.array(~later)))
+        rest = rest.filter(pa.array(later))
+    return [*found, rest]
+
+
+def _later(rows: pa.Table, contract: Contract) -> NDArray[np.bool_]:
+    """Mark the rows whose key an earlier row has."""
+    later = np.zeros(len(rows), bool)
+    later[repeated(Columns(rows), contract.key, contract.event_time)[0]] = True
+    return later

@@ -117,7 +117,7 @@ async def import_file(
         As `DataStorage.store_data` raises it; batches stored before stay.
     """
     run = _import(storage, data_type, file, mapping or Mapping(), extra, on_invalid, rejected_file, options)
-    terms = {"inputs": (run.source.path.name, *options.get("inputs", ()))}
+    terms: dict[str, Any] = {"inputs": (run.source.path.name, *options.get("inputs", ()))}
     terms |= {name: value for name, value in options.items() if name not in {*_READING, "inputs"}}
     commits = Commits(storage, run.result, run.source.batch_rows, idempotency_key, terms)
     run.result.dry_run = dry_run
