@@ -15,6 +15,7 @@ from buffetstore.schemas.manager import SchemaManager
 from buffetstore.schemas.mapping import Mapping
 from buffetstore.schemas.markers import Aliases, Sensitivity, Unit
 from buffetstore.schemas.market_data import MarketData, MarketDataV100, MarketDataV110
+from buffetstore.schemas.nanoseconds import with_nanoseconds
 from buffetstore.schemas.options_data import OptionsData, OptionsDataV100
 from buffetstore.schemas.quality import (
     CrossedQuotes,
@@ -40,6 +41,7 @@ from buffetstore.schemas.types import (
     ExerciseStyle,
     Money,
     Name,
+    Nanoseconds,
     OptionType,
     Price,
     Quantity,
@@ -74,6 +76,7 @@ __all__ = [
     "Mode",
     "Money",
     "Name",
+    "Nanoseconds",
     "NullRate",
     "OptionType",
     "OptionsData",
@@ -113,4 +116,5 @@ __all__ = [
     "load_contract",
     "schema_key",
     "upcast",
+    "with_nanoseconds",
 ]

@@ -21,7 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from buffetstore.errors import ConfigurationError
 from buffetstore.schemas.markers import Aliases, Sensitivity, Unit
-from buffetstore.schemas.types import Canonical
+from buffetstore.schemas.types import Canonical, Remainder
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -313,6 +313,8 @@ def _arrow_type(
         return pa.string()
     if base is Decimal:
         return _decimal_type(marks, place)
+    if base is int and any(isinstance(mark, Remainder) for mark in marks):
+        return pa.int16()
     if get_origin(base) is list:
         return pa.list_(pa.field("element", children[0].type, children[0].nullable))
     if isinstance(base, type) and issubclass(base, BaseModel):

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from buffetstore.resilience.threads import give_way
 from buffetstore.schemas import values as one
 from buffetstore.schemas.columns import Range, bounds, floats, in_one_piece
+from buffetstore.schemas.nanoseconds import split_texts, split_times, split_value
 from buffetstore.schemas.natural import natural
 from buffetstore.schemas.rounding import relabelled, round_floats
 from buffetstore.schemas.timestamps import (
@@ -32,6 +33,8 @@ from buffetstore.schemas.timestamps import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from buffetstore.schemas.findings import Findings
 
@@ -51,6 +54,8 @@ class Target:
         The number given is to be multiplied by ``10**shift``; for decimals only.
     day:
         The number given counts milliseconds since this day's midnight in `tz`; for timestamps only.
+    splits:
+        Nanoseconds are kept, in a column of their own; for timestamps only.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Target:
     tz: str | None = None
     shift: int = 0
     day: date | None = None
+    splits: bool = False
 
     @property
     def read_as(self) -> pa.DataType:
@@ -76,6 +82,7 @@ class Column:
         self.range: Range | None = None
         self._errors = errors
         self._pieces: list[tuple[pa.Array, int, bool]] = []
+        self._extra: list[tuple[int, NDArray[np.int16]]] = []
         self._rows = 0
 
     def add_values(self, values: Sequence[Any]) -> None:
@@ -135,6 +142,19 @@ class Column:
         if coerced and pa.types.is_dictionary(coerced[0].type):
             return pa.chunked_array(coerced)
         return pa.chunked_array(coerced, target.type)
+
+    def nanoseconds(self) -> NDArray[np.int16] | None:
+        """Return what the rows' times have beyond microseconds; None where none of them has."""
+        if not any(extra.any() for _, extra in self._extra):
+            return None
+        found = np.zeros(self._rows, np.int16)
+        for offset, extra in self._extra:
+            found[offset : offset + len(extra)] = extra
+        return found
+
+    def keep_nanoseconds(self, extra: NDArray[np.int16], offset: int) -> None:
+        """Keep what times have beyond microseconds."""
+        self._extra.append((offset, extra))
 
     def _since_midnight(self, counts: pa.Array, day: date) -> pa.Array:
         beyond = rows_where(pc.or_(pc.less(counts, 0), pc.greater_equal(counts, _DAY)))
@@ -204,6 +224,10 @@ class Column:
         convert = one.converter(target.read_as, target.tz)
         rounds = pa.types.is_decimal(target.read_as)
         fitted: list[Any] = []
+        if target.splits:
+            pairs = [split_value(value) for value in values]
+            values = [value for value, _ in pairs]
+            self.keep_nanoseconds(np.array([extra for _, extra in pairs], np.int16), offset)
         for row, value in enumerate(values, offset):
             try:
                 made = convert(value)
@@ -305,11 +329,21 @@ def _to_timestamp(column: Column, array: pa.Array, offset: int) -> pa.Array | No
     if _is_text(array.type):
         aware = _cast(array, MICROSECONDS)
         local = _cast(array, LOCAL) if aware is None else None
+        if aware is None and local is None and column.target.splits:
+            cut, extra = split_texts(array.cast(pa.string()))
+            aware = _cast(cut, MICROSECONDS)
+            local = _cast(cut, LOCAL) if aware is None else None
+            if aware is not None or local is not None:
+                column.keep_nanoseconds(extra, offset)
         return aware if local is None else _from_local(column, local, array, offset)
     if not pa.types.is_timestamp(array.type):
         return None
-    times, lossy = microseconds(array)
-    column.note_precision(array, lossy, offset)
+    if column.target.splits and array.type.unit == "ns":
+        times, extra = split_times(array)
+        column.keep_nanoseconds(extra, offset)
+    else:
+        times, lossy = microseconds(array)
+        column.note_precision(array, lossy, offset)
     return times.cast(MICROSECONDS) if array.type.tz else _from_local(column, times, array, offset)
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from buffetstore.schemas.arrow import FieldSpec
 
-OWN_VALIDATORS = frozenset({"_as_column"})
+OWN_VALIDATORS = frozenset({"_as_column", "_split_times"})
 """Validators of `Record` itself: they do as the kernels do."""
 
 
@@ -35,7 +35,8 @@ def _of_class(model: type[Any]) -> Iterator[Custom]:
             for field in decorator.info.fields:
                 yield Custom("validator", name, "" if field == "*" else field)
     for name in {**decorators.model_validators, **decorators.root_validators}:
-        yield Custom("validator", name)
+        if name not in OWN_VALIDATORS:
+            yield Custom("validator", name)
     if getattr(model, "model_post_init", None) is not BaseModel.model_post_init:
         yield Custom("validator", "model_post_init")
 

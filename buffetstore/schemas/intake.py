@@ -15,8 +15,10 @@ from buffetstore.resilience.threads import give_way
 from buffetstore.schemas.coerce import CHUNK, Column, Target
 from buffetstore.schemas.columns import constant
 from buffetstore.schemas.complete import complete
+from buffetstore.schemas.fill import replaced
 from buffetstore.schemas.findings import Findings
 from buffetstore.schemas.mapping import Mapping, check_column, nearest
+from buffetstore.schemas.nanoseconds import agreed, remainder, split_fields
 from buffetstore.schemas.sources import ACCEPTED, Columns, Rows, open_source
 
 if TYPE_CHECKING:
@@ -133,10 +135,16 @@ def take_in(
     rows = len(source.rows) if isinstance(source, Rows) else source.rows
     if extra == "error":
         _refuse_strays(found.strays, [*wanted, *wanted.values()], rows, errors)
-    table = _assembled(found.columns, contract.schema, rows)
+    table = _split(_assembled(found.columns, contract.schema, rows), found.columns, errors)
     table = complete(
         table, contract, constants=constants, available_at=available_at, now=now, errors=errors, warnings=warnings
     )
+    return _typed(table, found, errors, warnings, ignored=tuple(found.strays) if extra == "ignore" else ())
+
+
+def _typed(
+    table: pa.Table, found: _Extracted, errors: Findings, warnings: Findings, *, ignored: tuple[str, ...]
+) -> TypedRows:
     return TypedRows(
         table=table,
         errors=errors.kept,
@@ -146,7 +154,7 @@ def take_in(
         rejected=errors.rows,
         misfits=errors.by_field,
         rounded=sum(column.rounded for column in found.columns.values()),
-        ignored_columns=tuple(found.strays) if extra == "ignore" else (),
+        ignored_columns=ignored,
         error_findings=errors,
         warning_findings=warnings,
         ranges={name: column.range for name, column in found.columns.items() if column.range is not None},
@@ -165,6 +173,16 @@ def _assembled(columns: dict[str, Column], schema: pa.Schema, rows: int) -> pa.T
     arrays = [columns[field.name].finish() if field.name in columns else nulls[field.type] for field in schema]
     fields = [pa.field(field.name, array.type) for field, array in zip(schema, arrays, strict=True)]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, schema.metadata))
+
+
+def _split(table: pa.Table, columns: dict[str, Column], errors: Findings) -> pa.Table:
+    """Return the table with the nanoseconds of its times in the columns that keep them."""
+    for name, extra in split_fields(table.schema).items():
+        found = columns[name].nanoseconds() if name in columns else None
+        if found is not None:
+            rest = agreed(extra, table[extra], remainder(table[name], found), errors)
+            table = replaced(table, extra, rest)
+    return table
 
 
 def _wanted(contract: Contract, mapping: Mapping) -> dict[str, str]:
@@ -195,6 +213,7 @@ class _Intake:
     def __init__(self, contract: Contract, mapping: Mapping, wanted: dict[str, str], errors: Findings) -> None:
         self._mapping = mapping
         self._event_time = contract.event_time
+        self._split = split_fields(contract.schema)
         self._kinds = {field.name: field.type for field in contract.schema}
         self._wanted = wanted
         self._errors = errors
@@ -202,7 +221,8 @@ class _Intake:
     def _column(self, name: str) -> Column:
         kind, mapping = self._kinds[name], self._mapping
         day = mapping.day() if mapping.milliseconds is not None and name == self._event_time else None
-        target = Target(name, kind, tz=mapping.tz, shift=mapping.shift(name, kind), day=day)
+        shift, splits = mapping.shift(name, kind), name in self._split
+        target = Target(name, kind, tz=mapping.tz, shift=shift, day=day, splits=splits)
         return Column(target, self._errors)
 
     def columns(self, source: Columns) -> _Extracted:

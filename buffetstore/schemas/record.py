@@ -7,7 +7,14 @@ from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic.errors import PydanticUndefinedAnnotation
 from pydantic_core import PydanticCustomError
 
@@ -17,10 +24,11 @@ from buffetstore.schemas.arrow import FieldSpec, Filled, fields_of, schema_of
 from buffetstore.schemas.contract import Contract, Revisions, Rule, ServiceLevels
 from buffetstore.schemas.custom import custom_of
 from buffetstore.schemas.fill import Fill
+from buffetstore.schemas.nanoseconds import REMAINDER, SUFFIX, split_fields, split_value
 from buffetstore.schemas.quality import faults_of
 from buffetstore.schemas.types import Timestamp, Version, canonical_version
 from buffetstore.schemas.upcasts import Upcast
-from buffetstore.schemas.values import UnfitValueError, converter
+from buffetstore.schemas.values import UnfitValueError, converter, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -84,6 +92,13 @@ class Record(BaseModel):
         cls.upcasts = tuple(_merged(cls, "upcasts"))
         _state(cls, kwargs)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _split_times(cls, data: Any) -> Any:
+        """Split times in nanoseconds between a time's field and the one that keeps its nanoseconds."""
+        pairs = _split_fields(cls)
+        return _split(data, pairs) if pairs and isinstance(data, dict) else data
+
     @field_validator("*", mode="wrap")
     @classmethod
     def _as_column(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
@@ -145,6 +160,25 @@ def contract_of(model: type[Record]) -> Contract:
 @cache
 def _converters(model: type[Record]) -> dict[str, tuple[FieldSpec, Callable[[Any], Any]]]:
     return {spec.name: (spec, converter(spec.type)) for spec in fields_of(model)}
+
+
+@cache
+def _split_fields(model: type[Record]) -> dict[str, str]:
+    return split_fields(schema_of(model))
+
+
+def _split(data: dict[str, Any], pairs: dict[str, str]) -> dict[str, Any]:
+    for name, extra in pairs.items():
+        value, found = split_value(data.get(name))
+        if not found:
+            continue
+        given = data.get(extra)
+        if not is_missing(given) and given != found:
+            raise PydanticCustomError(
+                "nanoseconds_conflict", "{problem}", {"problem": f"{extra} is {given}, the time itself has {found}"}
+            )
+        data = {**data, name: value, extra: found}
+    return data
 
 
 def _merged(model: type[Record], attribute: str) -> Iterable[Any]:
@@ -210,6 +244,12 @@ def check_declaration(contract: Contract, name: str) -> None:
                 raise ConfigurationError(
                     f"class {name}: {fact} names {column!r}, which is no field; fields are {', '.join(schema.names)}"
                 )
+    for column in schema:
+        if column.type == REMAINDER and column.name not in split_fields(schema).values():
+            raise ConfigurationError(
+                f"class {name}: {column.name!r} keeps Nanoseconds, but of no Timestamp field: name it "
+                f"{contract.event_time + SUFFIX!r}"
+            )
     for column in contract.key:
         _check_key_column(schema.field(column), name)
     _check_aliases(contract, name)

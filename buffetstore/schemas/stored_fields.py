@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 TYPES: dict[str, pa.DataType] = {
     "string": pa.string(),
     "int64": pa.int64(),
+    "int16": pa.int16(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
     "timestamp": pa.timestamp("us", "UTC"),

@@ -10,7 +10,7 @@ from buffetstore.expressions import Column, Comparison
 from buffetstore.schemas.contract import Rule
 from buffetstore.schemas.quality import CrossedQuotes, Duplicates, Outliers
 from buffetstore.schemas.record import Record
-from buffetstore.schemas.types import Name, Price, Quantity, Symbol, Timestamp
+from buffetstore.schemas.types import Name, Nanoseconds, Price, Quantity, Symbol, Timestamp
 
 _KEY = ("symbol", "timestamp", "sequence", "data_source")
 _Size = Annotated[Quantity, Field(ge=0)]
@@ -32,6 +32,7 @@ class Trade(
 
     symbol: Symbol
     timestamp: Timestamp
+    timestamp_nanoseconds: Nanoseconds | None = None
     sequence: Annotated[int, Field(ge=0)]
     data_source: Name
     price: Annotated[Price, Field(gt=0)]
@@ -55,6 +56,7 @@ class Quote(
 
     symbol: Symbol
     timestamp: Timestamp
+    timestamp_nanoseconds: Nanoseconds | None = None
     sequence: Annotated[int, Field(ge=0)]
     data_source: Name
     bid: Price | None = None

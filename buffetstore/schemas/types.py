@@ -33,6 +33,11 @@ class Canonical:
         return core_schema.no_info_before_validator_function(self.spell, handler(source))
 
 
+@dataclass(frozen=True, slots=True)
+class Remainder:
+    """Marks the field that keeps the nanoseconds of a time; its column is an int16."""
+
+
 def decimal(precision: int, scale: int) -> Any:
     """Return the type of exact numbers with `precision` digits, `scale` of them after the point.
 
@@ -63,6 +68,11 @@ Money = Annotated[Decimal, Field(max_digits=22, decimal_places=2)]
 Quantity = Annotated[Decimal, Field(max_digits=28, decimal_places=8)]
 Timestamp: TypeAlias = datetime
 """UTC, microseconds; a naive datetime is refused."""
+Nanoseconds = Annotated[int, Field(ge=0, le=999), Remainder()]
+"""What a time has beyond its microseconds: ``timestamp_nanoseconds: Nanoseconds | None = None`` beside `timestamp`.
+
+Times that are given in nanoseconds are split; `with_nanoseconds` joins them again.
+"""
 Date: TypeAlias = date
 Symbol = Annotated[str, Field(min_length=1)]
 Name = Annotated[str, Field(min_length=1)]

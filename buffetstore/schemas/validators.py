@@ -70,7 +70,7 @@ def parts_of(model: Any) -> tuple[Part, ...]:
 
 def _of_row(model: type[BaseModel]) -> Iterator[str]:
     decorators = model.__pydantic_decorators__
-    yield from decorators.model_validators
+    yield from decorators.model_validators.keys() - OWN_VALIDATORS
     yield from decorators.root_validators
     yield from decorators.validators
     if getattr(model, "model_post_init", None) is not BaseModel.model_post_init:

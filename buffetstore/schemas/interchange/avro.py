@@ -14,6 +14,7 @@ import pyarrow as pa
 from buffetstore.errors import InvalidInputError
 from buffetstore.schemas.interchange.limits import Limits, field, limits_from, list_field, plain, struct_field
 from buffetstore.schemas.markers import Sensitivity
+from buffetstore.schemas.nanoseconds import REMAINDER
 from buffetstore.schemas.timestamps import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def _type(spec: FieldSpec, name: str) -> Any:
         return {"type": "long", "logicalType": "timestamp-micros"}
     if pa.types.is_date(kind):
         return {"type": "int", "logicalType": "date"}
+    if kind == REMAINDER:
+        return {"type": "int", "bits": kind.bit_width}
     return next(word for word, plain_kind in _PLAIN.items() if plain_kind == kind)
 
 
@@ -208,6 +211,8 @@ def _kind(schema: dict[str, Any], place: str) -> pa.DataType:
         return _TIMES[logical]
     if word == "int" and logical == "date":
         return pa.date32()
+    if word == "int" and schema.get("bits") == REMAINDER.bit_width:
+        return REMAINDER
     if word in _PLAIN and logical in {None, "uuid"}:
         return _PLAIN[word]
     shown = f"{word} ({logical})" if logical else word

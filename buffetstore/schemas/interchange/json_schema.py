@@ -14,6 +14,7 @@ from buffetstore.errors import InvalidInputError
 from buffetstore.expressions import render
 from buffetstore.schemas.interchange.limits import Limits, field, limits_from, list_field, plain, struct_field
 from buffetstore.schemas.markers import Sensitivity
+from buffetstore.schemas.nanoseconds import REMAINDER
 from buffetstore.schemas.timestamps import MICROSECONDS
 from buffetstore.schemas.values import UnfitValueError, converter
 
@@ -94,6 +95,8 @@ def _of_type(spec: FieldSpec) -> dict[str, Any]:
     if pa.types.is_decimal(kind):
         digits = {"pattern": _digits(kind), "x-precision": kind.precision, "x-scale": kind.scale}
         return {"type": ["number", "string"], **digits, **_words(limits, _NUMBERS)}
+    if kind == REMAINDER:
+        return {"type": "integer", "x-bits": kind.bit_width, **_words(limits, _NUMBERS)}
     word = next(word for word, plain_kind in _PLAIN.items() if plain_kind == kind)
     return {"type": word, **_words(limits, _NUMBERS)}
 
@@ -228,6 +231,8 @@ def _kind(schema: dict[str, Any], word: str) -> pa.DataType:
         return pa.decimal128(schema["x-precision"], schema["x-scale"])
     if word == "string" and schema.get("format") in _FORMATS:
         return _FORMATS[schema["format"]]
+    if word == "integer" and schema.get("x-bits") == REMAINDER.bit_width:
+        return REMAINDER
     return _PLAIN[word]
 
 

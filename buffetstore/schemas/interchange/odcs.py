@@ -19,6 +19,7 @@ API_VERSION = "v3.1.0"
 _LOGICAL: dict[pa.DataType, str] = {
     pa.string(): "string",
     pa.int64(): "integer",
+    pa.int16(): "integer",
     pa.float64(): "number",
     pa.bool_(): "boolean",
     pa.date32(): "date",

@@ -27,6 +27,7 @@ _DECIMALS = {(18, 8): "Price", (22, 2): "Money", (28, 8): "Quantity"}
 _PLAIN: dict[pa.DataType, str] = {
     pa.string(): "str",
     pa.int64(): "int",
+    pa.int16(): "Nanoseconds",
     pa.float64(): "float",
     pa.bool_(): "bool",
     pa.date32(): "Date",
@@ -42,6 +43,7 @@ _IMPORTS = {
         "Aliases",
         "Date",
         "Money",
+        "Nanoseconds",
         "Price",
         "Quantity",
         "Record",

@@ -44,6 +44,7 @@ _FUNCTIONS = {"log": "LN"}
 _ANSI = {
     pa.string(): "VARCHAR",
     pa.int64(): "BIGINT",
+    pa.int16(): "SMALLINT",
     pa.float64(): "DOUBLE PRECISION",
     pa.bool_(): "BOOLEAN",
     pa.date32(): "DATE",
