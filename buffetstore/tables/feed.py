@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ from buffetstore.tables.time_travel import version_at
 from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from buffetstore.expressions import Expression
     from buffetstore.tables.change_parts import Part
@@ -54,6 +55,10 @@ class Cursor:
 
     def __str__(self) -> str:
         return str(self.version) if self.parts is None else f"{self.version}:{self.parts}"
+
+    def passed(self, version: int) -> int:
+        """Return how many parts of this version have been read, where the feed goes on with it or a later one."""
+        return (self.parts or 0) if self.version == version else 0
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -176,29 +181,29 @@ class FeedMethods(WritableTable):
         self, told: Sequence[tuple[Entry, Snapshot, list[Part]]], start: Cursor, asked: _Asked
     ) -> AsyncGenerator[Change, None]:
         """Yield the changes of some commits while those of the next files are being read."""
-        parts: list[tuple[Entry, Snapshot, Part, Cursor]] = []
-        for entry, snapshot, found in told:
-            seen = (start.parts or 0) if entry.version == start.version else 0
-            for index, part in enumerate(found[seen:], seen + 1):
-                cursor = Cursor(entry.version, index if index < len(found) else None)
-                parts.append((entry, replace(snapshot, version=entry.version), part, cursor))
-        calls = [
-            partial(
-                read_part,
-                self.store,
-                snapshot,
-                part,
-                formatter=self._formatter,
-                columns=snapshot.schema.names if asked.columns is None else asked.columns,
-                predicate=asked.predicate,
-            )
-            for _, snapshot, part, _ in parts
-        ]
-        position = 0
-        async with aclosing(ordered(calls, [part.size for _, _, part, _ in parts])) as tables:
+        begun: deque[tuple[Entry, Cursor]] = deque()
+        parts = [(entry, snapshot, found, start.passed(entry.version)) for entry, snapshot, found in told]
+
+        def calls() -> Iterator[Callable[[], Awaitable[pa.Table]]]:
+            for entry, snapshot, found, seen in parts:
+                shape = replace(snapshot, version=entry.version)
+                names = snapshot.schema.names if asked.columns is None else asked.columns
+                for index, part in enumerate(found[seen:], seen + 1):
+                    begun.append((entry, Cursor(entry.version, index if index < len(found) else None)))
+                    yield partial(
+                        read_part,
+                        self.store,
+                        shape,
+                        part,
+                        formatter=self._formatter,
+                        columns=names,
+                        predicate=asked.predicate,
+                    )
+
+        sizes = (part.size for _, _, found, seen in parts for part in found[seen:])
+        async with aclosing(ordered(calls(), sizes)) as tables:
             async for rows in tables:
-                entry, _, _, cursor = parts[position]
-                position += 1
+                entry, cursor = begun.popleft()
                 if rows.num_rows:
                     stamp = await self._committed(entry)
                     yield Change(entry.version, stamp, _stamped(rows, entry.version, stamp), cursor)

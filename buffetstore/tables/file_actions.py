@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import Data
     from buffetstore.tables.actions import Action, AddFile, CdcFile, Metadata, RemoveFile
 
-_LINES = 4096  # made together
+_LINES = 2048  # made together
 _VALUES = 1000  # Python values at a time, after which others may run
 _ROWS = 128  # files made into dicts at a time: a millisecond, so that the event loop may do it
 
@@ -130,12 +130,17 @@ def write_entry(
     columns = any(isinstance(actions, AddColumns | RemoveColumns) for actions in (removes, adds))
     if not columns and len(removes) + len(adds) + len(cdcs) <= _VALUES:
         return write_actions((*first, *removes, *adds, *cdcs))
-    # Joining bytes would hold the interpreter for as long as it takes to copy all of them.
-    sink = pa.BufferOutputStream()
-    for piece in chain(_pieces(first), _lines(removes), _lines(adds), _pieces(cdcs)):
-        sink.write(piece)
+    pieces = []
+    for made in chain(_pieces(first), _lines(removes), _lines(adds), _pieces(cdcs)):
+        pieces.append(np.frombuffer(made, np.uint8))
         give_way()
-    return memoryview(sink.getvalue()).cast("B")
+    # Joining all at once would hold the interpreter for as long as it takes to copy them.
+    found, at = np.empty(sum(map(len, pieces)), np.uint8), 0
+    for piece in pieces:
+        found[at : at + len(piece)] = piece
+        at += len(piece)
+        give_way()
+    return found.data
 
 
 def _lines(actions: Sequence[AddFile] | Sequence[RemoveFile]) -> Iterator[Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 STRINGS = pa.map_(pa.string(), pa.string())
 _PIECE = 4096
+_VALUES = 500  # made of columns at a time, which holds the interpreter
 ADDS = pa.schema(
     [
         ("path", pa.string()),
@@ -67,8 +68,8 @@ class _Columns(Sequence[Any]):
         return self._value(self.batch.slice(index % len(self), 1).to_pylist()[0])
 
     def __iter__(self) -> Iterator[Any]:
-        for at in range(0, len(self), _PIECE):
-            for row in self.batch.slice(at, _PIECE).to_pylist():
+        for at in range(0, len(self), _VALUES):
+            for row in self.batch.slice(at, _VALUES).to_pylist():
                 yield self._value(row)
 
     @staticmethod
@@ -108,8 +109,8 @@ class AddColumns(_Columns, Sequence[AddFile]):
 
     def __iter__(self) -> Iterator[AddFile]:
         texts = self.statistics.texts()
-        for at in range(0, len(self), _PIECE):
-            rows, stats = self.batch.slice(at, _PIECE).to_pylist(), texts.slice(at, _PIECE).to_pylist()
+        for at in range(0, len(self), _VALUES):
+            rows, stats = self.batch.slice(at, _VALUES).to_pylist(), texts.slice(at, _VALUES).to_pylist()
             for row, row["stats"] in zip(rows, stats, strict=True):
                 yield self._value(row)
 

@@ -18,7 +18,6 @@ class Steps:
 
     longest: float = 0.0
     total: float = 0.0
-    slowest: str = ""
 
 
 @contextmanager
@@ -34,8 +33,7 @@ def loop_steps() -> Iterator[Steps]:
         finally:
             took = time.thread_time() - started
             found.total += took
-            if took > found.longest:
-                found.longest, found.slowest = took, repr(handle)
+            found.longest = max(found.longest, took)
 
     asyncio.Handle._run = run  # type: ignore[method-assign,assignment] # noqa: SLF001
     try:
