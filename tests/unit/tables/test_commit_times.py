@@ -14,6 +14,7 @@ import pytest
 from buffetstore.errors import (
     ConflictError,
     CorruptFileError,
+    StorageError,
     TableNotFoundError,
     TableVersionNotFoundError,
     UnsupportedFeatureError,
@@ -127,6 +128,20 @@ async def test_a_table_at_the_root_of_a_store(source, target, clock) -> None:
     await make_table(source, clock, "")
     assert (await copy_tables(source, target)).tables == ("",)
     assert await answers(target, "") == [0, 1, 2, 3, 4]
+
+
+async def test_what_is_no_table_or_cannot_be_read_is_copied_as_it_is(source, target, clock) -> None:
+    await make_table(source, clock)
+    protocol = {"minReaderVersion": 3, "minWriterVersion": 7, "readerFeatures": ["new"], "writerFeatures": ["new"]}
+    await source.put(f"t/_delta_log/{5:020}.json", json.dumps({"protocol": protocol}).encode())
+    await source.put("half/_delta_log/_last_checkpoint", b"{}")
+    await source.put(f"broken/_delta_log/{0:020}.json", b"{")
+    report = await copy_tables(source, target)
+    assert report.tables == ("broken/", "half/", "t/")
+    assert [failure.key for failure in report.failed] == [f"broken/{COMMIT_TIMES}"]
+    assert report.copied == len(await list_all(source)) == len(await list_all(target))
+    with pytest.raises(StorageError, match=f"broken/{COMMIT_TIMES}"):
+        report.raise_for_failures()
 
 
 async def test_copying_again_adds_what_has_come(source, target, clock, later) -> None:
