@@ -49,6 +49,8 @@ def read_mapping(path: str | os.PathLike[str]) -> Mapping:
         raise MappingError(f"{file} cannot be read: {error}", key=str(file)) from error
     try:
         return load_mapping(read(text))
+    except MissingDependencyError:
+        raise
     except (ValueError, _Unreadable) as error:  # a MappingError is one
         raise MappingError(f"{file}: {error}", key=str(file)) from error
 
