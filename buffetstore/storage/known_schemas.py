@@ -96,11 +96,11 @@ class KnownSchemas:
         key = (data_type, version, id(newest), id(projection), *adopted.items())
         found = self._readings.get(key)
         if found is None:
-            stored = await self.history(data_type, adopted) if adopted else self._earlier(newest)
+            stored = await self.history(data_type, adopted) if adopted else self.earlier(newest)
             found = self._readings[key] = await in_thread(reading_of, newest, stored, projection, snapshot.schema)
         return found
 
-    def _earlier(self, newest: Contract) -> list[Contract]:
+    def earlier(self, newest: Contract) -> list[Contract]:
         """Return the versions that rows of a table may have that is older than gates."""
         found = (self.schemas.contract(newest.data_type, each) for each in self._own_versions(newest.data_type))
         return [each for each in found if numbers_of(each.version) <= numbers_of(newest.version)]

@@ -20,6 +20,7 @@ from buffetstore.storage.gate import (
     check_same,
     mode_in,
 )
+from buffetstore.storage.migrating import migrated
 from buffetstore.storage.schema_store import ModeChange
 from buffetstore.tables.declaring import declaration
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from buffetstore.schemas import CompatibilityReport, Contract, Mode, SchemaEntry
     from buffetstore.schemas.evolving import Schema
     from buffetstore.storage.known_schemas import KnownSchemas
+    from buffetstore.storage.migration import MigrationResult
     from buffetstore.tables import DeltaTable, Snapshot
     from buffetstore.tables.conflicts import Proposal
 
@@ -197,6 +199,44 @@ class StoredSchemas:
         before = [each for each in history if numbers_of(each.version) < numbers_of(contract.version)]
         others = before if same is not None else history
         return await in_thread(check, others, contract, wanted)
+
+    async def migrate(
+        self,
+        data_type: str,
+        to_version: str,
+        *,
+        reason: str = "",
+        by: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> MigrationResult:
+        """Write a table anew in one version of its contract, in one commit that others may write beside.
+
+        It is the way where rows of both versions cannot lie in one table (a column of another type, another key), and
+        makes real for every engine what reads as the newest version here: renamed columns, defaults, up-casts. Run
+        again after it broke off, it goes on where it was. Earlier table versions stay until they are vacuumed.
+
+        Parameters
+        ----------
+        to_version:
+            A version that is not older than any that the table has.
+        progress:
+            Told how many data files are done, of how many.
+
+        Raises
+        ------
+        IncompatibleSchemaError
+            The compatibility mode forbids the version: `set_mode` changes what is asked.
+        UnsupportedOperationError, InvalidInputError
+            Stored rows cannot be read as that version; the message names the column.
+        CorruptFileError
+            What was written is not what was read; the table is as it was.
+        UnknownDataTypeError, UnknownSchemaVersionError, TableNotFoundError, CommitConflictError, CommitUnknownError
+        """
+        lake = await self._reach()
+        contract = await lake.known.contract(data_type, to_version)
+        return await migrated(
+            lake.known, await lake.table(data_type), contract, reason=reason, by=by, progress=progress
+        )
 
     async def mode(self, data_type: str) -> Mode:
         """Return what the next version of a data type is held to."""

@@ -14,13 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from buffetstore.tables.actions import Metadata, Protocol
+    from buffetstore.tables.operations.write import Writer
     from buffetstore.tables.snapshot import Snapshot
 
 
 class DeclaringTable(WritableTable):
     """A table whose metadata can be changed."""
 
-    async def declare(self, attempt: Callable[[Snapshot], Awaitable[Proposal | None]]) -> int:
+    @property
+    def writer(self) -> Writer:
+        """What writes and reads this table's data files."""
+        return self._writer
+
+    async def declare(
+        self, attempt: Callable[[Snapshot], Awaitable[Proposal | None]], *, rewrites: bool = False
+    ) -> int:
         """Commit a change of metadata that is decided on the newest version. Return the version that has it.
 
         Parameters
@@ -28,12 +36,18 @@ class DeclaringTable(WritableTable):
         attempt:
             Makes the commit of a version (see `declaration`), None where there is nothing to change; it is asked again
             whenever another commit came first, and may refuse by raising, which leaves the table as it is.
+        rewrites:
+            The commit replaces data files. Those that it adds are the caller's while it is tried again, and after.
 
         Raises
         ------
         CommitConflictError, CommitUnknownError
         """
-        return await self._declare(attempt)
+
+        async def keep() -> None:
+            """Leave the files of the last plan to the caller."""
+
+        return await self._declare(attempt, removes=rewrites, after_last_conflict=keep if rewrites else None)
 
     async def _declare(
         self,
