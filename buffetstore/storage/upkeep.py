@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from buffetstore.errors import TableNotFoundError, TableVersionNotFoundError, UnknownDataTypeError
 from buffetstore.monitoring.events import Hook, observed
 from buffetstore.query import DataQuery, QueryOptimizer, bind
-from buffetstore.resilience.threads import in_thread
+from buffetstore.resilience.threads import give_way, in_thread
 from buffetstore.storage.layout import file_stem
 from buffetstore.storage.lineage_graph import State, Walker, check_walk
 from buffetstore.storage.quality import QualityChecks
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from buffetstore.tables.operations.verify import VerifyReport
     from buffetstore.tables.results import RestoreResult
     from buffetstore.tables.snapshot import Snapshot
+
+_FILES = 500  # made into values at a time
 
 
 class TableUpkeep(VersionedStorage):
@@ -206,12 +208,11 @@ def _files(snapshot: Snapshot, path: str, prefix: str, event_time: str) -> list[
     if prefix:
         files = files.filter(pc.starts_with(files["path"], prefix))
     files = files.take(pc.sort_indices(files["path"]))
-    low, high = (
-        files[name].to_pylist() if name in files.column_names else [None] * files.num_rows
-        for name in (f"min.{event_time}", f"max.{event_time}")
-    )
-    columns = (files[name].to_pylist() for name in ("path", "num_records", "size", "modification_time"))
-    return [
-        DataFile(f"{path}/{name}", rows, size, modified, start, end)
-        for name, rows, size, modified, start, end in zip(*columns, low, high, strict=True)
-    ]
+    names = ("path", "num_records", "size", "modification_time", f"min.{event_time}", f"max.{event_time}")
+    found: list[DataFile] = []
+    for batch in files.to_batches(max_chunksize=_FILES):
+        # Making values holds the interpreter, so that others are let in between.
+        columns = (batch[name].to_pylist() if name in files.column_names else [None] * batch.num_rows for name in names)
+        found += [DataFile(f"{path}/{name}", *others) for name, *others in zip(*columns, strict=True)]
+        give_way()
+    return found
