@@ -31,12 +31,13 @@ from buffetstore.expressions import (
 )
 from buffetstore.query.shape import (
     Order,
-    check_together,
+    check_distinct,
     checked_aggregates,
     checked_columns,
     checked_groups,
     checked_latest,
     checked_order,
+    name_of,
 )
 from buffetstore.query.times import TimeRange, day_or_moment, time_range
 
@@ -130,7 +131,7 @@ class DataQuery:
         for name, checked in _CHECKED.items():
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, checked(getattr(self, name)))
-        check_together(self)
+        _check_together(self)
         self.predicate()
         self.time_range()
 
@@ -285,6 +286,33 @@ def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise InvalidQueryError(f"distinct={value!r} is neither True nor False")
     return value
+
+
+def _check_together(query: DataQuery) -> None:
+    """Raise `InvalidQueryError` where parts of a query exclude each other."""
+    grouped = query.group_by is not None or query.aggregates is not None
+    if grouped and query.columns is not None:
+        raise InvalidQueryError(
+            "columns and group_by or aggregates were given: the answer has the groups and the aggregates alone"
+        )
+    if grouped and query.distinct:
+        raise InvalidQueryError("distinct and group_by or aggregates were given: groups are distinct")
+    if query.distinct and query.columns is None:
+        raise InvalidQueryError("distinct needs columns: rows have keys, and are distinct without it")
+    groups = checked_groups(query.group_by or ())
+    names = list(map(name_of, groups))
+    check_distinct([*names, *(query.aggregates or ())], "group_by and aggregates")
+    if grouped or query.distinct:
+        shown = [*names, *(query.aggregates or ())] if grouped else list(map(name_of, checked_columns(query.columns)))
+        for order in checked_order(query.order_by or ()):
+            if order.column not in shown:
+                raise InvalidQueryError(
+                    f"order_by names {order.column!r}, which the answer does not have: it has {', '.join(shown)}"
+                )
+    if query.table_version is not None and query.as_of is not None:
+        raise InvalidQueryError("table_version and as_of were given: one of them says which state is read")
+    if query.freshness is not None and (query.table_version is not None or query.as_of is not None):
+        raise InvalidQueryError("freshness is about the newest state: table_version and as_of say another")
 
 
 _CHECKED: dict[str, Callable[[Any], Any]] = {

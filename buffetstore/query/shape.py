@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from buffetstore.errors import InvalidQueryError
 from buffetstore.expressions import Aggregate, Bucket, Named, Term, bucket, col, count
 from buffetstore.query.times import zone
-
-if TYPE_CHECKING:
-    from buffetstore.query.model import DataQuery
 
 
 class Order(NamedTuple):
@@ -58,7 +55,7 @@ def checked_columns(columns: Any) -> tuple[str | Named, ...]:
     chosen = tuple(dict.fromkeys(_column(each) for each in columns))
     if not chosen:
         raise InvalidQueryError("columns=[] names none: leave it out for all")
-    _check_distinct(list(map(name_of, chosen)), "columns")
+    check_distinct(list(map(name_of, chosen)), "columns")
     return chosen
 
 
@@ -70,7 +67,7 @@ def checked_order(order_by: Any) -> tuple[Order, ...]:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name.removeprefix("-") for name in names):
         raise InvalidQueryError(f"order_by={order_by!r} is not a list of column names: ['symbol', '-price'], say")
     found = tuple(Order(name.removeprefix("-"), name.startswith("-")) for name in names)
-    _check_distinct([order.column for order in found], "order_by")
+    check_distinct([order.column for order in found], "order_by")
     return found
 
 
@@ -84,7 +81,7 @@ def checked_groups(group_by: Any) -> tuple[str | Bucket, ...]:
     for each in groups:
         if isinstance(each, Bucket):
             zone(each.tz)
-    _check_distinct(list(map(name_of, groups)), "group_by")
+    check_distinct(list(map(name_of, groups)), "group_by")
     return tuple(groups)
 
 
@@ -110,33 +107,6 @@ def checked_latest(latest: Any) -> bool | tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def check_together(query: DataQuery) -> None:
-    """Raise `InvalidQueryError` where parts of a query exclude each other."""
-    grouped = query.group_by is not None or query.aggregates is not None
-    if grouped and query.columns is not None:
-        raise InvalidQueryError(
-            "columns and group_by or aggregates were given: the answer has the groups and the aggregates alone"
-        )
-    if grouped and query.distinct:
-        raise InvalidQueryError("distinct and group_by or aggregates were given: groups are distinct")
-    if query.distinct and query.columns is None:
-        raise InvalidQueryError("distinct needs columns: rows have keys, and are distinct without it")
-    groups = checked_groups(query.group_by or ())
-    names = list(map(name_of, groups))
-    _check_distinct([*names, *(query.aggregates or ())], "group_by and aggregates")
-    if grouped or query.distinct:
-        shown = [*names, *(query.aggregates or ())] if grouped else list(map(name_of, checked_columns(query.columns)))
-        for order in checked_order(query.order_by or ()):
-            if order.column not in shown:
-                raise InvalidQueryError(
-                    f"order_by names {order.column!r}, which the answer does not have: it has {', '.join(shown)}"
-                )
-    if query.table_version is not None and query.as_of is not None:
-        raise InvalidQueryError("table_version and as_of were given: one of them says which state is read")
-    if query.freshness is not None and (query.table_version is not None or query.as_of is not None):
-        raise InvalidQueryError("freshness is about the newest state: table_version and as_of say another")
-
-
 def _column(given: Any) -> str | Named:
     if isinstance(given, Named) or _is_name(given):
         return given  # type: ignore[no-any-return]  # one of the two
@@ -150,7 +120,8 @@ def name_of(column: str | Named | Bucket) -> str:
     return column if isinstance(column, str) else column.name
 
 
-def _check_distinct(names: Sequence[str], where: str) -> None:
+def check_distinct(names: Sequence[str], where: str) -> None:
+    """Raise `InvalidQueryError` where a name stands twice."""
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InvalidQueryError(f"{where} names {', '.join(map(repr, twice))} twice")

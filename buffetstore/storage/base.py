@@ -32,7 +32,14 @@ if TYPE_CHECKING:
     from buffetstore.tables.idempotency import IdempotencyKey
 
 WriteMode: TypeAlias = Literal["upsert", "append", "overwrite"]
+"""How rows join those that are stored. ``"upsert"`` replaces whatever is stored under each key, all revisions of it.
+``"append"`` skips the comparison with stored keys: for rows that the caller knows to be new (what is stored already is
+there twice then). ``"overwrite"`` replaces all rows of the data type."""
 OnInvalid: TypeAlias = Literal["raise", "quarantine", "drop", "warn"]
+"""What becomes of rows that break the contract. ``"raise"`` stores nothing. ``"quarantine"`` stores the good rows, and
+the bad ones with their reasons in ``<data_type>_quarantine``, to be looked at, mended and replayed. ``"drop"`` leaves
+the bad rows out and counts them. ``"warn"`` stores rows that break a rule and counts a warning for each, as
+``level="warning"`` does; rows that do not fit the types raise still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,39 +157,29 @@ class DataStorage(ABC):
 
         Parameters
         ----------
-        data_type:
-            The contract's name.
         data:
             Dicts or records, one or many, an Arrow table, a pandas or polars frame; or the `ValidationResult` of rows
             that were validated already, whose verdict is used.
-        version:
-            The schema version the rows are given in; None is the newest.
+        data_type, version:
+            The contract's name, and the schema version the rows are given in; None is the newest.
         mapping, tz, constants:
             How to read the data: columns, units, the zone of naive times, values for columns that are not in it.
         level:
             How findings are judged.
         on_invalid:
-            What becomes of rows that break the contract. ``"raise"`` stores nothing. ``"quarantine"`` stores the good
-            rows, and the bad ones with their reasons in ``<data_type>_quarantine``, to be looked at, mended and
-            replayed. ``"drop"`` leaves the bad rows out and counts them. ``"warn"`` stores rows that break a rule and
-            counts a warning for each, as ``level="warning"`` does; rows that do not fit the types raise still.
-        mode:
-            None does what the contract's `revisions` say. ``"upsert"`` replaces whatever is stored under each key,
-            all revisions of it. ``"append"`` skips the comparison with stored keys: for rows that the caller knows to
-            be new (what is stored already is there twice then). ``"overwrite"`` replaces all rows of the data type.
-        replace_where:
-            With ``mode="overwrite"``: replace the rows that these filters find alone; every row given must be one.
-        extra:
-            Whether a column that the contract does not have is an error or left out.
-        available_at:
-            When the facts could be known: a moment, or ``"timestamp+1d"``.
+            What becomes of rows that break the contract: see `OnInvalid`.
+        mode, replace_where:
+            How rows join those that are stored, see `WriteMode`; None does what the contract's `revisions` say. With
+            ``"overwrite"`` the rows that the filters `replace_where` find are replaced alone; all given must be such.
+        extra, available_at:
+            Whether a column that the contract does not have is an error or left out; when the facts could be known, a
+            moment or ``"timestamp+1d"``.
         idempotency_key:
-            Names this write, so that it can be sent again after a lost answer and lands once (`done_before` says that
-            it had landed). A text is remembered for seven days; a source's name with the number of its write, which
-            only grows, for ever: a lower number counts as done.
+            Names this write, so that it can be sent again after a lost answer and lands once (`done_before`): a text,
+            remembered for seven days; or a source with the growing number of its write, remembered for ever.
         inputs, code_version, job, parameters:
-            Lineage, kept with the commit: what the rows were made of (files, URLs, ``"market_data@12"`` or the answer
-            that was read, for a data type at a table version), which code made them, in which job, with which parameters.
+            Lineage, kept with the commit: what the rows were made of (files, ``"market_data@12"``, the answer that was
+            read), by which code, in which job, with which parameters.
 
         Raises
         ------
@@ -193,7 +190,7 @@ class DataStorage(ABC):
         UnknownDataTypeError, UnknownSchemaVersionError, MappingError, InvalidInputError
             The call cannot be right; nothing was stored.
         CommitConflictError, CommitUnknownError
-            As the table's commit raises them. After `CommitUnknownError` send the same again under the same key.
+            As the table's commit raises them; after the latter send the same again under the same key.
         """
 
     @abstractmethod
