@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError
 from buffetstore.schemas.availability import stated
-from buffetstore.schemas.columns import constant, decoded
+from buffetstore.schemas.columns import constant, decoded, in_one_piece
+from buffetstore.schemas.defaults import default_of, fill_inside, fill_nulls, has_inner
 from buffetstore.schemas.fill import replaced
 from buffetstore.schemas.timestamps import rows_where
 
@@ -45,7 +46,9 @@ def complete(
     table = _agreed(table, "version", contract.version, "version_conflict", "the schema version is", errors)
     for spec in contract.fields:
         if spec.default is not None and table[spec.name].null_count:
-            table = replaced(table, spec.name, _filled(table[spec.name], pa.scalar(spec.default, spec.type)))
+            table = replaced(table, spec.name, _filled(table[spec.name], pa.scalar(default_of(spec), spec.type)))
+        if has_inner(spec):
+            table = replaced(table, spec.name, fill_inside(in_one_piece(table[spec.name]), spec))
     table = _stamp(table, contract, available_at, now, errors)
     for fill in contract.fills:
         table = fill.function(table, warnings)
@@ -89,6 +92,8 @@ def _agreed(table: pa.Table, name: str, value: Any, error_type: str, source: str
 def _filled(column: pa.ChunkedArray, value: pa.Scalar) -> pa.ChunkedArray:
     if column.null_count == len(column):
         return constant(value, len(column))
+    if pa.types.is_nested(column.type):
+        return pa.chunked_array([fill_nulls(in_one_piece(column), value.as_py())])
     return pc.fill_null(column, value) if column.null_count else column
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar, get_args
@@ -23,6 +24,7 @@ from buffetstore.expressions import columns_of
 from buffetstore.schemas.arrow import FieldSpec, Filled, fields_of, schema_of
 from buffetstore.schemas.contract import Contract, Revisions, Rule, ServiceLevels
 from buffetstore.schemas.custom import custom_of
+from buffetstore.schemas.defaults import fill_value
 from buffetstore.schemas.fill import Fill
 from buffetstore.schemas.nanoseconds import REMAINDER, SUFFIX, split_fields, split_value
 from buffetstore.schemas.quality import faults_of
@@ -105,10 +107,10 @@ class Record(BaseModel):
         """Take a value as its column does: the kernels' reading, for one row."""
         spec, convert = _converters(cls)[info.field_name or ""]
         try:
-            value = convert(value)
+            value = fill_value(convert(value), spec)
         except UnfitValueError as error:
             raise PydanticCustomError(error.error_type, "{problem}", {"problem": str(error)}) from None
-        return spec.default if value is None and spec.default is not None else handler(value)
+        return deepcopy(spec.default) if value is None and spec.default is not None else handler(value)
 
 
 _FACTS = frozenset({"data_type", "version", "key", "revisions", "event_time", "availability", "symbol", "category"}) | {
