@@ -218,7 +218,7 @@ async def _discard(
             filters = dict(chosen["filters"] or {})
             if chosen["ids"]:
                 filters["quarantine_id"] = chosen["ids"]
-            rows = (await storage.quarantine.show(data_type, filters, limit=None)).num_rows
+            rows = int((await storage.quarantine.show(data_type, filters, limit=None)).num_rows)
             if dry_run:
                 return rows
             confirm(f"Discard {counted(rows, 'row')} of {data_type}?", yes=yes, as_json=as_json)

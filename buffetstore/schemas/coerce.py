@@ -98,7 +98,8 @@ class Column:
         if pa.types.is_dictionary(array.type):
             array = self._codes(array)
         for chunk in array.chunks if isinstance(array, pa.ChunkedArray) else [array]:
-            self._add(chunk)
+            # Few kernels know views, which are what polars gives.
+            self._add(chunk.cast(pa.large_string()) if pa.types.is_string_view(chunk.type) else chunk)
 
     def _codes(self, array: pa.Array | pa.ChunkedArray) -> pa.Array:
         """Return a column of codes as it is where it is to be one of strings, else the values that they stand for."""

@@ -33,7 +33,8 @@ _TAGS = frozenset(
 )
 _MICROSECOND = timedelta(microseconds=1)
 _PLAIN_INT_BITS = 13_000  # Python reads and writes at most 4,300 digits
-_FINE = re.compile(r"\.\d{7,}")
+_FINER = re.compile(r"\.\d{7}")
+_FINE = re.compile(r"(?<=\.\d{6})(\d{3})(?!\d)")
 _TEXT = 10_000
 
 
@@ -43,6 +44,28 @@ class Opaque:
 
     kind: str
     text: str
+
+
+class FineTime(datetime):
+    """A moment with nanoseconds, told as pandas does: `nanosecond` is what comes behind the microseconds."""
+
+    nanosecond: int = 0
+
+    @classmethod
+    def of(cls, moment: datetime, nanosecond: int) -> FineTime:
+        """Return the moment, and so many nanoseconds."""
+        found = cls(*moment.timetuple()[:6], moment.microsecond, moment.tzinfo, fold=moment.fold)
+        found.nanosecond = nanosecond
+        return found
+
+    def to_pydatetime(self, warn: bool = True) -> datetime:  # noqa: ARG002 - as pandas has it
+        """Return the moment without its nanoseconds."""
+        return datetime(*self.timetuple()[:6], self.microsecond, self.tzinfo, fold=self.fold)
+
+    def isoformat(self, sep: str = "T", timespec: str = "auto") -> str:  # noqa: ARG002 - always to the nanosecond
+        """Return the moment with nine digits behind its second."""
+        text = super().isoformat(sep, "microseconds")
+        return f"{text[:26]}{self.nanosecond:03}{text[26:]}"
 
 
 def to_json(record: Mapping[Any, Any]) -> str:
@@ -172,19 +195,19 @@ def _decode(given: Any) -> Any:
     return {name: _decode(inner) for name, inner in given.items()}
 
 
-def _time_or_text(text: str) -> datetime | str:
-    """Return the moment; what is finer than microseconds stays text, as which it is read alike."""
-    if _FINE.search(text):
-        return text
+def _time(text: str) -> datetime | Opaque:
+    fine = _FINE.search(text)
     try:
-        return datetime.fromisoformat(text)
-    except ValueError:  # a year that no datetime has
-        return text
+        if fine is None:
+            return Opaque("datetime64", text) if _FINER.search(text) else datetime.fromisoformat(text)
+        return FineTime.of(datetime.fromisoformat(f"{text[: fine.start(1)]}{text[fine.end() :]}"), int(fine[1]))
+    except ValueError:  # a year that no datetime has, or attoseconds
+        return Opaque("datetime64", text)
 
 
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "decimal": Decimal,
-    "timestamp": _time_or_text,
+    "timestamp": _time,
     "date": date.fromisoformat,
     "time": time.fromisoformat,
     "microseconds": lambda number: timedelta(microseconds=number),

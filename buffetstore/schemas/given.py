@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Fields
 from dataclasses import dataclass, fields
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pydantic import BaseModel
 
 from buffetstore.resilience.threads import give_way
-from buffetstore.schemas.exact_json import from_json, to_json, value_to_json
+from buffetstore.schemas.exact_json import FineTime, Opaque, from_json, to_json, value_to_json
 from buffetstore.schemas.mapping import Mapping
 from buffetstore.schemas.sources import Columns, Rows, open_source
 
@@ -134,12 +134,21 @@ def _cut(columns: dict[str, Any], rows: Places) -> Iterator[dict[str, Any]]:
 def _taken(column: Any, rows: Places) -> Any:
     if not isinstance(column, pa.Array | pa.ChunkedArray):
         return column_of([column[row] for row in rows.tolist()])
-    places = pa.array(rows, pa.int64())
     try:
-        return column.take(places)
+        return column.take(pa.array(rows, pa.int64()))
     except pa.ArrowNotImplementedError:  # views of text and bytes
-        kind = pa.large_binary() if column.type == pa.binary_view() else pa.large_string()
-        return column.cast(kind).take(places)
+        return pa.array([column[row].as_py() for row in rows.tolist()], _plain(column.type))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return the type without views."""
+    if kind in {pa.string_view(), pa.binary_view()}:
+        return pa.large_string() if kind == pa.string_view() else pa.large_binary()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(_plain(kind.value_type))
+    return kind
 
 
 def column_of(values: Sequence[Any]) -> pa.Array:
@@ -159,13 +168,13 @@ def column_of(values: Sequence[Any]) -> pa.Array:
 
 
 def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """Return Arrow values as Python's, none of them changed: what is finer than microseconds is ISO text."""
+    """Return Arrow values as Python's, none of them changed: see `FineTime` and `Opaque`."""
     if isinstance(array, pa.ChunkedArray):
         return [value for chunk in array.chunks for value in values_of(chunk)]
     kind = array.type
     if pa.types.is_dictionary(kind):
         return values_of(array.dictionary_decode())
-    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+    if getattr(kind, "unit", None) == "ns":
         return _nanoseconds(array)
     if pa.types.is_float32(kind) or pa.types.is_float16(kind):
         numbers = array.to_numpy(zero_copy_only=False)
@@ -177,23 +186,30 @@ def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
     try:
         return list(array.to_pylist())
     except (pa.ArrowException, TypeError, ValueError, OverflowError, ImportError):
-        return list(array.cast(pa.string()).to_pylist())
+        texts = array.cast(pa.string()).to_pylist()
+        return [None if text is None else Opaque(str(kind), text) for text in texts]
 
 
 def _nanoseconds(array: pa.Array) -> list[Any]:
-    times = array.cast(pa.timestamp("us", array.type.tz), safe=False).to_pylist()
+    """Return times of nanoseconds, also those that microseconds do not hold."""
+    kind = array.type
+    coarse = (
+        pa.timestamp("us", kind.tz)
+        if pa.types.is_timestamp(kind)
+        else pa.duration("us")
+        if pa.types.is_duration(kind)
+        else pa.time64("us")
+    )
     counts = array.cast(pa.int64()).to_pylist()
+    whole = pa.array([None if count is None else count // 1_000 for count in counts], pa.int64())
     return [
-        time if time is None or not count % 1_000 else _fine(time, count)
-        for time, count in zip(times, counts, strict=True)
+        value if value is None or not count % 1_000 else _fine(value, count, kind)
+        for value, count in zip(whole.cast(coarse).to_pylist(), counts, strict=True)
     ]
 
 
-def _fine(moment: datetime, count: int) -> str:
-    """Return a moment with nine digits behind its second."""
-    whole = moment - timedelta(microseconds=moment.microsecond)
-    start, zone = whole.isoformat()[:19], whole.isoformat()[19:]
-    return f"{start}.{count % 1_000_000_000:09}{zone}"
+def _fine(value: Any, count: int, kind: pa.DataType) -> FineTime | Opaque:
+    return FineTime.of(value, count % 1_000) if isinstance(value, datetime) else Opaque(str(kind), f"{count} ns")
 
 
 def _structs(array: pa.Array) -> list[Any]:
