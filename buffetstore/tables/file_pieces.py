@@ -162,6 +162,7 @@ def pieces_of(adds: Iterable[AddColumns], versions: Iterable[pa.Array]) -> list[
         Piece(file_batch(each.batch, committed), each.statistics)
         for columns, known in zip(adds, versions, strict=True)
         for each, committed in _cut(columns, known)
+        if len(each)
     ]
 
 

@@ -36,7 +36,7 @@ def prune_pieces(
     """
     if not fields:  # nothing needs to be read to know it of all
         every = _matching(pa.table({"num_records": pa.nulls(1, pa.int64())}), predicate)[0].as_py()
-        return [(piece, pa.array(range(piece.batch.num_rows))) for piece in pieces] if every else []
+        return [(piece, pa.array(np.arange(piece.batch.num_rows))) for piece in pieces] if every else []
     if not pieces:
         return []
     spans = pa.concat_tables([piece.span(fields, partition_columns) for piece in pieces])

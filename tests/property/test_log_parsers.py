@@ -22,7 +22,15 @@ VECTOR = st.fixed_dictionaries(
     {"storageType": st.just("u"), "pathOrInlineDv": st.just("ab^-aqEH.-t@S}K{vb[*k^"), "sizeInBytes": st.just(40)},
     optional={"cardinality": st.integers(1, 6), "offset": st.integers(0, 9), "maxRowIndex": st.integers(0, 9)},
 )
-STATS = st.sampled_from([None, '{"numRecords":3,"minValues":{"k":1}}', "", "{\n}", '{"minValues":{"s":"\\u00e9\\"x"}}'])
+STATS = st.sampled_from(
+    [None, '{"numRecords":3,"minValues":{"k":1}}', "", "{\n}", '{"minValues":{"s":"\\u00e9\\"x"}}', "日\t\x7f"]
+)
+SIZES = st.integers(0, 2**63 - 1) | st.just(2**63) | st.just(-1)
+FIELDS = {
+    "clusteringProvider": st.just("liquid"),
+    "defaultRowCommitVersion": st.integers(0, 9),
+    "notInTheProtocol": st.sampled_from([None, 1, {"a": []}]),
+}
 
 
 @st.composite
@@ -39,7 +47,9 @@ def file_actions(draw, partitions):
         "deletionVector": VECTOR | st.none(),
         "baseRowId": st.integers(0, 9),
     }
-    body = common | draw(st.fixed_dictionaries({}, optional=optional))
+    few = FIELDS if draw(st.integers(0, 5)) == 0 else {}
+    body = common | draw(st.fixed_dictionaries({}, optional=optional | few))
+    body = {name: body[name] for name in draw(st.permutations(sorted(body)))}
     match draw(st.integers(0, 9)):
         case 0:
             return {"cdc": {"path": body["path"], "size": 1, "partitionValues": {}, "dataChange": False}}
@@ -49,7 +59,7 @@ def file_actions(draw, partitions):
             )
             return {"remove": body | draw(extra)}
         case _:
-            sized = {"size": draw(st.integers(0, 2**62)), "modificationTime": draw(st.integers(0, 2**40))}
+            sized = {"size": draw(SIZES), "modificationTime": draw(st.integers(0, 2**40))}
             return {"add": body | sized | draw(st.fixed_dictionaries({}, optional={"stats": STATS}))}
 
 
@@ -172,11 +182,25 @@ def test_what_writers_write_is_parsed_as_columns() -> None:
         lines({"add": add()}, {"add": add(partitionValues={"p": "1"})}, {"add": add()}),
         b'{"add":{"path":"\xff","partitionValues":{},"size":1,"modificationTime":2}}\n',
         b'{"add":{"path":"a","path":"b","size":1,"modificationTime":2}}\n',
+        b'{"add":{"path":"a\\udc00","size":1,"modificationTime":2}}\n',
+        b'{"add":{"path":"a\\ud800","size":1,"modificationTime":2}}\n',
+        lines({"add": add(size=2**63)}),
+        lines({"add": add(stats={"numRecords": 1})}),
+        lines({"add": add()})[:-1] + lines({"add": add()}) + b" \n",
         lines({"add": add()})[:-1] + lines({"add": add()}),
     ],
 )
 def test_what_is_unusual_is_left_to_the_line_parser(data) -> None:
     assert parse([data]) is None
+
+
+def test_a_field_that_only_a_later_line_has_is_read() -> None:
+    plain = [{"add": add(path=f"{n}")} for n in range(9)]
+    more = {"add": add(path="x", stats="{}", tags={}, baseRowId=1)}
+    parsed = parse([lines(*plain, more, *plain), lines(*plain), lines(*plain, {"remove": {"path": "0"}}, *plain)])
+    assert parsed is not None
+    assert [add.stats for add in parsed[0].adds] == [None] * 9 + ["{}"] + [None] * 9
+    assert [remove.path for remove in parsed[2].removes] == ["0"]
 
 
 @pytest.mark.parametrize("rows", [1, 2000])
