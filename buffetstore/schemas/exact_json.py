@@ -60,7 +60,7 @@ class FineTime(datetime):
 
     def to_pydatetime(self, warn: bool = True) -> datetime:  # noqa: ARG002 - as pandas has it
         """Return the moment without its nanoseconds."""
-        return datetime(*self.timetuple()[:6], self.microsecond, self.tzinfo, fold=self.fold)
+        return datetime.combine(self.date(), self.timetz())
 
     def isoformat(self, sep: str = "T", timespec: str = "auto") -> str:  # noqa: ARG002 - always to the nanosecond
         """Return the moment with nine digits behind its second."""
