@@ -1,4 +1,4 @@
-"""Where rows go: files of one time bucket each, sorted by key inside, with names for people.
+"""Where rows go: files of one time bucket each, sorted inside as the contract says, with names for people.
 
 The bucket of a write is the finest of day, month and year that makes at most `MAX_BUCKETS` files of it: a day's bars
 land in ``year=2024/month=01/day=15/``, twenty years of daily bars in twenty year files. Paths are never parsed;
@@ -91,7 +91,8 @@ def _distinct(days: NDArray[np.datetime64]) -> NDArray[np.datetime64]:
 
 
 def _files(part: DataPart, contract: Contract, most: int) -> Iterator[DataPart]:
-    rows = sort_rows(part.table, [name for name in contract.key if name not in part.partition_values])
+    order = contract.sort_by or contract.key
+    rows = sort_rows(part.table, [name for name in order if name not in part.partition_values])
     size = -(-rows.num_rows // -(-rows.num_rows // most))
     for start in range(0, rows.num_rows, size):
         piece = rows.slice(start, size)

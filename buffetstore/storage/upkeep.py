@@ -128,7 +128,7 @@ class TableUpkeep(VersionedStorage):
             chosen = None if filters is None and date_range is None else bound.predicate
             done = await table.compact(
                 predicate=chosen,
-                sort_by=[name for name in contract.key if name in snapshot.schema.names],
+                sort_by=[name for name in contract.sort_by or contract.key if name in snapshot.schema.names],
                 stem=partial(file_stem, contract=contract),
                 target_bytes=target_bytes,
                 progress=progress,

@@ -33,6 +33,9 @@ class Leg(BaseModel):
     tags: list[str] = ["a"]
 
 
+# ruff: noqa: RUF012 pydantic copies defaults
+
+
 class Spread(Record, data_type="spread", version="1.0.0", key="timestamp"):
     timestamp: Timestamp
     leg: Leg | None = None

@@ -7,17 +7,21 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from buffetstore.errors import UnsupportedFeatureError
+from buffetstore.objects import MemoryStore, get_bytes
 from buffetstore.objects.keys import checked_key
-from buffetstore.schemas import SchemaManager
+from buffetstore.schemas import Record, SchemaManager, Timestamp
+from buffetstore.storage import LakeStorage
 from buffetstore.storage.layout import MAX_NAME_BYTES, encoded, time_bucket_layout
 
 SCHEMAS = SchemaManager()
 MARKET = SCHEMAS.contract("market_data", "1.0.0")
+START = datetime(2024, 1, 15, 1, tzinfo=UTC)
 
 
 def table(*rows: tuple[str, datetime]) -> pa.Table:
@@ -52,6 +56,18 @@ def test_a_day_of_one_symbol_lands_where_the_documentation_says() -> None:
     assert part.directory == "year=2024/month=01/day=15"
     assert part.stem == "AAPL_market_20240115_143052_v1"
     assert part.tags == {"bucket": "2024-01-15"}
+
+
+def test_rows_are_sorted_as_the_contract_says() -> None:
+    rows = table(("AAPL", day(0, START)), ("MSFT", day(0)), ("AAPL", day(0)))
+    (part,) = parts(rows, replace(MARKET, sort_by=("timestamp", "symbol")))
+    assert part.table.select(["symbol", "timestamp"]).to_pylist() == [
+        {"symbol": "AAPL", "timestamp": day(0)},
+        {"symbol": "MSFT", "timestamp": day(0)},
+        {"symbol": "AAPL", "timestamp": day(0, START)},
+    ]
+    (unsaid,) = parts(rows, replace(MARKET, sort_by=()))
+    assert unsaid.table["symbol"].to_pylist() == ["AAPL", "AAPL", "MSFT"]
 
 
 def test_several_symbols_leave_the_name_without_one() -> None:
@@ -142,3 +158,27 @@ def test_a_name_never_leaves_its_folder_and_can_be_read_back(name: str) -> None:
     assert text.isascii()
     assert checked_key(f"raw/{text}")
     assert unquote(text) == name
+
+
+class Tape(Record, data_type="tape", version="1.0.0", key=("symbol", "timestamp"), sort_by=("timestamp", "symbol")):
+    symbol: str
+    timestamp: Timestamp
+
+
+async def stored_rows(store: MemoryStore, lake: LakeStorage) -> list[tuple[str, datetime]]:
+    (file,) = await lake.list_files("tape")
+    rows = pq.read_table(pa.BufferReader(await get_bytes(store, file.path)))
+    return list(zip(rows["symbol"].to_pylist(), rows["timestamp"].to_pylist(), strict=True))
+
+
+async def test_files_keep_the_contracts_order_when_written_and_when_compacted() -> None:
+    store, hours = MemoryStore(), [day(0) + timedelta(hours=hour) for hour in range(4)]
+    async with LakeStorage(store, SchemaManager([Tape])) as lake:
+        rows = [{"symbol": symbol, "timestamp": hour} for symbol in ("AAPL", "MSFT") for hour in hours[::2]]
+        await lake.store_data("tape", rows)
+        assert await stored_rows(store, lake) == [(s, hour) for hour in hours[::2] for s in ("AAPL", "MSFT")]
+        await lake.store_data("tape", [{"symbol": "AAPL", "timestamp": hour} for hour in hours[1::2]])
+        assert (await lake.compact("tape")).files_added == 1
+        found = await stored_rows(store, lake)
+        assert [hour for _, hour in found] == sorted(hour for _, hour in found)
+        assert len(found) == 6
