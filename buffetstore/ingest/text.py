@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 # What files write for "no number"; in a column of text `NA` is a ticker.
 _NOTHING = pa.array(["nan", "na", "n/a", "null", "none", "-", ""])
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
-_WHOLE = r"^-?\d+$"
 _GROUPS = r"^[+-]?\d{{1,3}}({0}\d{{3}})+({1}\d*)?$"
 _COMPACT = r"^(\d{4})(\d\d)(\d\d)( |T|$)"
 _WIDE = pa.decimal256(76, 38)
@@ -78,6 +77,8 @@ def typed(
             continue
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             texts = texts.set_column(position, name, _spelled(table[name]))
+        elif (plain := _plain(table[name], kind, decimal)) is not None:
+            numbers[name] = plain
         elif _is_number(kind):
             cleaned = _cleaned(table[name], decimal, thousands)
             texts = texts.set_column(position, name, cleaned)
@@ -96,6 +97,29 @@ def typed(
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_decimal(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+def _plain(column: pa.ChunkedArray, kind: pa.DataType, decimal: str) -> pa.ChunkedArray | None:
+    """Return the numbers of a column in which every one is spelled as kernels read it exactly; None of another."""
+    if pa.types.is_decimal(kind):
+        longest = pc.max(pc.binary_length(column)).as_py() or 0
+        fits = decimal == "." and longest <= _SHORT and not _has_letter(column, "e")
+        return _cast(column, kind) if fits else None
+    if pa.types.is_integer(kind):
+        return None if _has_letter(column, "x") else _cast(column, pa.int64())  # 0x10 is 16 for the kernel alone
+    return None
+
+
+def _has_letter(column: pa.ChunkedArray, letter: str) -> bool:
+    for chunk in column.chunks:
+        _, offsets, data = chunk.buffers()
+        if data is None or not len(chunk):
+            continue
+        ends = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+        letters = np.frombuffer(data, np.uint8)[ends[0] : ends[-1]]
+        if (letters | 32 == ord(letter)).any():  # also the capital
+            return True
+    return False
 
 
 def _cleaned(column: pa.ChunkedArray, decimal: str, thousands: str | None) -> pa.ChunkedArray:
@@ -123,18 +147,12 @@ def _spelled(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _numbers(column: pa.ChunkedArray, kind: pa.DataType) -> _Numbers:
-    none = np.zeros(len(column), bool)
     if pa.types.is_floating(kind):
         odd = _unlike(column, _NUMBER)
         return _Numbers(_without(column, odd).cast(pa.float64()), odd)
     if pa.types.is_integer(kind):
-        if not _unlike(column, _WHOLE).any() and (found := _cast(column, pa.int64())) is not None:
-            return _Numbers(found, none)
         return _wholes(column)
-    odd = _unlike(column, _NUMBER)
-    if not odd.any() and not _long(column).any() and (found := _cast(column, kind)) is not None:
-        return _Numbers(found, none)
-    return _rounded(column, odd, kind)
+    return _rounded(column, _unlike(column, _NUMBER), kind)
 
 
 def _rounded(column: pa.ChunkedArray, odd: NDArray[np.bool_], kind: pa.DataType) -> _Numbers:
