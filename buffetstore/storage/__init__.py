@@ -7,9 +7,11 @@ from buffetstore.storage.lake import LakeStorage
 from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.lineage import Lineage, read_lineage
 from buffetstore.storage.lineage_graph import LineageGraph, LineageStep, State
+from buffetstore.storage.quality import CheckResult, QualityChecks, QualityReport
 from buffetstore.storage.versioned import DataFile, VersionedStorage
 
 __all__ = [
+    "CheckResult",
     "DataFile",
     "DataStorage",
     "DataTypeDescription",
@@ -18,6 +20,8 @@ __all__ = [
     "Lineage",
     "LineageGraph",
     "LineageStep",
+    "QualityChecks",
+    "QualityReport",
     "State",
     "StoreResult",
     "VersionedStorage",

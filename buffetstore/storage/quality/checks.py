@@ -77,8 +77,9 @@ class _Run:
 class QualityChecks:
     """The quality checks of all data types, on demand.
 
-    A run reads each file once for all checks that can share it, about a million rows at a time (`window_rows`); between
-    windows every check remembers a few numbers of each series (of the key's columns of text), or one for each day.
+    A run reads the rows once for all checks that can share it, about `window_rows` at a time; between windows a check
+    remembers at most `window` numbers of each series (told apart by the key's columns of text), or one for each day.
+    Files that hold more rows than a window are read once for each window in them.
 
     Parameters
     ----------
@@ -176,8 +177,7 @@ class QualityChecks:
             answer = await lake.retrieve_data(DataQuery(RESULTS, filters, None if since is None else {"start": since}))
         except TableNotFoundError:
             return []
-        rows = await in_thread(answer.to_pylist)
-        return sorted(map(CheckResult.from_row, rows), key=lambda each: (each.ran_at, each.data_type), reverse=True)
+        return await in_thread(_newest_first, answer)
 
     async def _pass(self, run: _Run, group: _Group, snapshot: Snapshot) -> None:
         """Read the rows once for the tallies of a group."""
@@ -255,6 +255,11 @@ def _narrowed(every: BoundPlan, group: _Group) -> BoundPlan:
     needed = {*contract.key, contract.event_time}.union(*(tally.columns() for tally in group.tallies))
     plan = replace(every, columns=tuple(name for name in every.schema.names if name in needed))
     return replace(plan, merge=False, below=every.predicate) if group.every_revision else plan
+
+
+def _newest_first(answer: QueryAnswer) -> list[CheckResult]:
+    found = map(CheckResult.from_row, answer.to_pylist())
+    return sorted(found, key=lambda each: (each.ran_at, each.data_type), reverse=True)
 
 
 def _filters(contract: Contract, symbols: Sequence[str] | None) -> dict[str, Any] | None:
