@@ -488,7 +488,7 @@ def victims(folder: Path) -> None:
 
 async def test_killed_at_every_step(tmp_path, record_property) -> None:
     """Processes die at each step; what they leave is a table, on which the same write lands once."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "BUFFETSTORE_FULL": "1" if FULL else ""}
     command = [sys.executable, __file__, str(tmp_path)]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, env=environment)
     outcomes: dict[tuple[str, str], list[str]] = {}
