@@ -152,7 +152,7 @@ class QualityChecks:
         for result in results:
             tell(self._hook, result)
         if store and results:
-            await lake.store_data(RESULTS, [result.to_row() for result in results])
+            await lake.store_data(RESULTS, [result.to_row() for result in results], mode="append")
         seconds = time.perf_counter() - started
         return QualityReport(data_type, snapshot.version, scope, ran_at, tuple(results), seconds, run.bytes_read)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas.findings import Finding
+from buffetstore.schemas.quality import Outliers, StalePrices, VolumeSpikes
 from buffetstore.storage.quality.report import CheckResult
 from buffetstore.storage.quality.tallies import secret_columns, tally_of
 from buffetstore.storage.quality.tell import tell
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 async def with_batch_checks(result: StoreResult, contract: Contract, rows: pa.Table, hook: Hook) -> StoreResult:
     """Return the result of a write with a warning for every check marked `on_write` that its rows fail."""
-    checks = [check for check in contract.quality if check.on_write]
-    if not checks or not rows.num_rows or result.done_before:
+    checks = [check for check in contract.quality if check.on_write and rows.num_rows >= _least(check)]
+    if not checks or result.done_before:
         return result
     try:
         found = await in_thread(_findings, checks, contract, rows, result.table_version, hook)
@@ -34,6 +35,13 @@ async def with_batch_checks(result: StoreResult, contract: Contract, rows: pa.Ta
         labels = ", ".join(check.label for check in checks)
         found = [Finding(contract.event_time, "quality", f"{labels} could not be run on the batch: {error!r}", 0)]
     return replace(result, warnings=(*result.warnings, *found)) if found else result
+
+
+def _least(check: QualityCheck) -> int:
+    """Return how many rows a batch must have for the check to find anything in it."""
+    if isinstance(check, Outliers | VolumeSpikes):
+        return check.least + 1
+    return check.rows if isinstance(check, StalePrices) else 1
 
 
 def _findings(

@@ -357,6 +357,19 @@ async def test_spikes_within_a_batch(lake: LakeStorage) -> None:
     assert [(each.error_type, each.record_index) for each in stored.warnings] == [("quality.volume_spikes_volume", 25)]
 
 
+@pytest.mark.parametrize("rows", [10, 11])
+async def test_a_batch_that_is_too_small_to_tell_is_not_looked_at(
+    lake: LakeStorage, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    findings = on_write._findings
+    monkeypatch.setattr(on_write, "_findings", lambda *given: seen.append(given[2].num_rows) or findings(*given))
+    batch = bars(rows, "A")
+    batch[-1]["volume"] = 100_000
+    stored = await lake.store_data("market_data", batch)
+    assert (seen, len(stored.warnings)) == (([], 0) if rows == 10 else ([11], 1))
+
+
 async def test_a_check_that_breaks_does_not_fail_rows_that_are_stored(
     lake: LakeStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
