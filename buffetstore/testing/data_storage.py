@@ -200,6 +200,40 @@ class DataStorageContract:
         assert after.table_version == before.table_version
         assert after.table.equals(before.table)
 
+    async def test_bad_rows_are_kept_apart_with_their_reasons(self, storage: DataStorage) -> None:
+        given = [*bars(), bar("AAPL", 8, price=Decimal(-1)), bar("MSFT", 9, volume="many")]
+        for attempt in range(2):
+            done = await storage.store_data("market_data", given, on_invalid="quarantine")
+            assert (done.rows, done.inserted, done.unchanged) == ((10, 10, 0), (10, 0, 10))[attempt]
+            assert (done.rejected, done.quarantined) == (2, 2)
+        assert keys((await storage.retrieve_data(DataQuery("market_data"))).to_pylist()) == keys(bars())
+        kept = (await storage.retrieve_data(DataQuery("market_data_quarantine"))).to_pylist()
+        assert sorted((row["symbol"], row["field"], row["rule"]) for row in kept) == [
+            ("AAPL", "price", "greater_than"),
+            ("MSFT", "volume", "int_parsing"),
+        ]
+        some = await storage.retrieve_data(DataQuery("market_data_quarantine", {"symbol": "MSFT", "status": "open"}))
+        assert ['"volume": "many"' in row["record"] for row in some.to_pylist()] == [True]
+
+    async def test_bad_rows_alone_are_kept_too(self, storage: DataStorage) -> None:
+        done = await storage.store_data("market_data", [bar(price=Decimal(-1))], on_invalid="quarantine")
+        assert (done.rows, done.rejected, done.quarantined) == (0, 1, 1)
+        assert await storage.list_data_types() == ["market_data_quarantine"]
+        with pytest.raises(TableNotFoundError):
+            await storage.retrieve_data(DataQuery("market_data"))
+
+    async def test_bad_rows_are_left_out_or_let_in(self, storage: DataStorage) -> None:
+        given = [*bars(), bar("AAPL", 8, price=Decimal(-1))]
+        dropped = await storage.store_data("market_data", given, on_invalid="drop")
+        assert (dropped.rows, dropped.rejected, dropped.quarantined) == (10, 1, 0)
+        warned = await storage.store_data("market_data", given, on_invalid="warn")
+        assert (warned.rows, warned.inserted, warned.rejected, len(warned.warnings)) == (11, 1, 0, 1)
+        with pytest.raises(SchemaValidationError, match="many"):
+            await storage.store_data("market_data", [bar(volume="many")], on_invalid="warn")
+        with pytest.raises(InvalidInputError, match="'ignore' is none of 'raise', 'quarantine', 'drop', 'warn'"):
+            await storage.store_data("market_data", given, on_invalid="ignore")  # type: ignore[arg-type]
+        assert (await storage.retrieve_data(DataQuery("market_data"))).rows == 11
+
     async def test_a_verdict_is_used_again(self, storage: DataStorage) -> None:
         check = await storage.validate(bars(), "market_data")
         assert check.is_valid
