@@ -24,6 +24,7 @@ from buffetstore.cli import (
     quality,
     quarantine,
     query,
+    schema,
     transfers,
     upkeep,
     versions,
@@ -61,6 +62,7 @@ app.command("repair", rich_help_panel=VERSIONS)(upkeep.repair)
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(transfers.app, name="files")
 app.add_typer(quality.app, name="quality")
+app.add_typer(schema.app, name="schema")
 app.add_typer(emulate.app, name="emulate")
 
 

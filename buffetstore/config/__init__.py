@@ -2,6 +2,7 @@
 
 from buffetstore.config.azure import AzureConfig
 from buffetstore.config.gcs import GCSConfig
+from buffetstore.config.identity import process_identity
 from buffetstore.config.layers import LayerConfig
 from buffetstore.config.options import Config, layers_from_environment, store_options_from_environment
 from buffetstore.config.s3 import S3Config
@@ -13,5 +14,6 @@ __all__ = [
     "LayerConfig",
     "S3Config",
     "layers_from_environment",
+    "process_identity",
     "store_options_from_environment",
 ]

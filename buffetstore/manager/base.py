@@ -20,6 +20,7 @@ from buffetstore.config import (
     GCSConfig,
     S3Config,
     layers_from_environment,
+    process_identity,
     store_options_from_environment,
 )
 from buffetstore.errors import ConfigurationError, MissingDependencyError, UnsupportedOperationError
@@ -34,6 +35,7 @@ from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import LakeStorage
 from buffetstore.storage.quality import QualityChecks
 from buffetstore.storage.quarantine import QuarantineTables
+from buffetstore.storage.registry import StoredSchemas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
@@ -88,6 +90,8 @@ class StorageManager(ManagedUpkeep):
         Give new tables the contracts' rules as CHECK constraints, as far as other engines can hold rows to them: what
         they write is then refused where it breaks one. DuckDB does not write to such tables, and rows that
         ``store_data(level="warning")`` would let in are refused too.
+    by:
+        In whose name schema versions are registered; None is this process's ``user@host``.
     store_options:
         Passed to the object store: ``endpoint_url``, ``max_connections``, ...
 
@@ -113,6 +117,7 @@ class StorageManager(ManagedUpkeep):
         compression: Compression | None = None,
         layers: Layers | None = None,
         constraints: bool = False,
+        by: str | None = None,
         **store_options: Any,
     ) -> None:
         self._lake: LakeStorage | None = None
@@ -122,6 +127,7 @@ class StorageManager(ManagedUpkeep):
         self.metrics = metrics if metrics is not None else StorageMetrics()
         self._options = options | store_options
         self._has_constraints = constraints
+        self._by = by
         self._layers = layers if layers is not None else layers_from_environment(_place(where))
         self._formatter = ParquetFormatter(compression or configured)
         self._cache: LRUCache[bytes] = LRUCache(cache_bytes)
@@ -170,6 +176,7 @@ class StorageManager(ManagedUpkeep):
                     hook=self._hook,
                     cache=self._cache,
                     constraints=self._has_constraints,
+                    by=await in_thread(process_identity) if self._by is None else self._by,
                 )
                 if self._prometheus is not None:
                     self._prometheus.watch_pool(self.url, partial(_connections, self._store))
@@ -189,6 +196,15 @@ class StorageManager(ManagedUpkeep):
         if self._store is None:
             raise UnsupportedOperationError(f"{self!r} has no store: await the manager, or enter it, first")
         return self._store
+
+    @property
+    def registry(self) -> StoredSchemas:
+        """The versions of every data type, stored with the data: who registered what, and what may come next.
+
+        `schema_manager` holds those of this program. What is evolved there is registered by its first write; what is
+        registered or evolved here is known there from then on.
+        """
+        return StoredSchemas(self._storage)
 
     @property
     def quarantine(self) -> QuarantineTables:

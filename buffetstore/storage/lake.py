@@ -31,10 +31,10 @@ from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
 from buffetstore.storage.base import DataTypeDescription, DeleteResult
+from buffetstore.storage.creation import table_configuration
 from buffetstore.storage.foreign import read_with
 from buffetstore.storage.known_schemas import KnownSchemas
 from buffetstore.storage.lineage import lineage_of
-from buffetstore.storage.portable_rules import portable_rules
 from buffetstore.storage.quality.on_write import with_batch_checks
 from buffetstore.storage.quarantine import QuarantineTables
 from buffetstore.storage.registry import StoredSchemas
@@ -42,9 +42,6 @@ from buffetstore.storage.upkeep import TableUpkeep
 from buffetstore.storage.verdict import check_on_invalid, judged, rows_to_store, stored_result
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
-from buffetstore.tables.constraints import PREFIX as CONSTRAINT_PREFIX
-from buffetstore.tables.properties import TRANSACTION_RETENTION
-from buffetstore.tables.readers import READ_FEATURES, READABLE_BY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -59,9 +56,6 @@ if TYPE_CHECKING:
     from buffetstore.storage.lineage import Lineage, TableVersion
     from buffetstore.tables import Snapshot
     from buffetstore.tables.idempotency import IdempotencyKey
-
-IDEMPOTENCY_WINDOW = "interval 7 days"
-"""How long a new table remembers the free texts that were used as idempotency keys."""
 
 
 class LakeStorage(TableUpkeep):
@@ -384,20 +378,6 @@ class LakeStorage(TableUpkeep):
                 self._tables[own] = table
             return table
 
-    async def _configuration(self, contract: Contract, versions: Mapping[str, str]) -> dict[str, str]:
-        configuration = {
-            **versions,
-            "buffetstore.dataType": contract.data_type,
-            "buffetstore.key": ",".join(contract.key),
-            "buffetstore.revisions": contract.revisions,
-            READABLE_BY: ",".join(READ_FEATURES),
-            TRANSACTION_RETENTION: IDEMPOTENCY_WINDOW,
-        }
-        if self._has_constraints:
-            exported = (await in_thread(portable_rules, contract)).checks
-            configuration |= {f"{CONSTRAINT_PREFIX}{name}": sql for name, sql in exported.items()}
-        return configuration
-
     async def _created(self, contract: Contract, versions: Mapping[str, str]) -> DeltaTable:
         path = self._path(contract.data_type)
         try:
@@ -408,7 +388,9 @@ class LakeStorage(TableUpkeep):
                 name=contract.data_type,
                 description=(contract.description or "").strip().split("\n", 1)[0] or None,
                 partition_by=contract.partition_by,
-                configuration=await self._configuration(contract, versions),
+                configuration=await in_thread(
+                    table_configuration, contract, versions, constraints=self._has_constraints
+                ),
                 formatter=self._formatter,
                 hook=self._hook,
             )

@@ -237,7 +237,7 @@ class Migration:
             data = await get_bytes(self.writer.store, key)
             found = await self.writer.formatter.adecode(data, columns or None)
             count += found.num_rows
-            after += await in_thread(lambda table=found: row_checksum(table.select(columns)))
+            after += await in_thread(row_checksum, found.select(columns))
         if count != rows.num_rows or after % 2**64 != before:
             raise CorruptFileError(
                 f"what was written for data file {source!r} of {self.path!r} is not what is in it ({count} of "

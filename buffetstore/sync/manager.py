@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from buffetstore.storage import DataTypeDescription, DeleteResult, StoreResult
     from buffetstore.storage.base import OnInvalid, WriteMode
     from buffetstore.storage.lineage import TableVersion
+    from buffetstore.storage.quality import QualityChecks
     from buffetstore.storage.quarantine import QuarantineTables
+    from buffetstore.storage.registry import StoredSchemas
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
@@ -136,9 +138,23 @@ class StorageManager(BlockingUpkeep):
         return LOOP.run(self._awaited.describe(data_type))
 
     @property
+    def registry(self) -> BlockingFace[StoredSchemas]:
+        """The versions of every data type, stored with the data: who registered what, and what may come next.
+
+        `schema_manager` holds those of this program. What is evolved there is registered by its first write; what is
+        registered or evolved here is known there from then on.
+        """
+        return BlockingFace(self._awaited.registry)
+
+    @property
     def quarantine(self) -> BlockingFace[QuarantineTables]:
         """The rows that were refused: looked at, mended and replayed, or discarded."""
         return BlockingFace(self._awaited.quarantine)
+
+    @property
+    def quality(self) -> BlockingFace[QualityChecks]:
+        """Checks beyond a row, and what they found."""
+        return BlockingFace(self._awaited.quality)
 
     @property
     def url(self) -> str:
