@@ -6,6 +6,7 @@ from buffetstore.schemas.availability import availability
 from buffetstore.schemas.change import Change
 from buffetstore.schemas.compatibility import CompatibilityReport, Mode
 from buffetstore.schemas.contract import Contract, Rule, ServiceLevels
+from buffetstore.schemas.detail import RuleCount
 from buffetstore.schemas.entry import SchemaEntry, schema_key
 from buffetstore.schemas.evolution import downcast, upcast
 from buffetstore.schemas.fill import Fill
@@ -91,6 +92,7 @@ __all__ = [
     "Referential",
     "RowsPerDay",
     "Rule",
+    "RuleCount",
     "SchemaEntry",
     "SchemaManager",
     "Sensitivity",

@@ -8,6 +8,8 @@ from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.lineage import Lineage, read_lineage
 from buffetstore.storage.lineage_graph import LineageGraph, LineageStep, State
 from buffetstore.storage.quality import CheckResult, QualityChecks, QualityReport
+from buffetstore.storage.quarantine import QuarantineSummary, QuarantineTables
+from buffetstore.storage.replay import ReplayResult
 from buffetstore.storage.versioned import DataFile, VersionedStorage
 
 __all__ = [
@@ -22,6 +24,9 @@ __all__ = [
     "LineageStep",
     "QualityChecks",
     "QualityReport",
+    "QuarantineSummary",
+    "QuarantineTables",
+    "ReplayResult",
     "State",
     "StoreResult",
     "VersionedStorage",

@@ -49,7 +49,7 @@ class StoreResult:
     Parameters
     ----------
     data_type, table_version:
-        What was stored, and the version of the table that holds it.
+        What was stored, and the version of the table that holds it; -1 where all rows were refused and there is none.
     rows:
         Rows that were accepted: ``inserted + updated + unchanged``.
     inserted, updated, unchanged:
