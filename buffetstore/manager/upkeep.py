@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    import pyarrow as pa
+
+    from buffetstore.query import DataQuery, QueryAnswer
     from buffetstore.storage import DataFile
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
@@ -42,6 +45,35 @@ class ManagedUpkeep(VersionedStorage):
 
     async def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
         return await (await self._storage()).history(data_type, limit)
+
+    async def join_asof(
+        self,
+        left: DataQuery,
+        right: DataQuery,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = "symbol",
+        on: str | None = None,
+        tolerance: timedelta | None = None,
+        suffix: str = "_right",
+    ) -> QueryAnswer:
+        storage = await self._storage()
+        return await storage.join_asof(left, right, by=by, on=on, tolerance=tolerance, suffix=suffix)
+
+    async def scan_asof(
+        self,
+        left: DataQuery,
+        right: DataQuery,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = "symbol",
+        on: str | None = None,
+        tolerance: timedelta | None = None,
+        suffix: str = "_right",
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        storage = await self._storage()
+        rows = storage.scan_asof(left, right, by=by, on=on, tolerance=tolerance, suffix=suffix)
+        async with aclosing(rows) as batches:
+            async for batch in batches:
+                yield batch
 
     async def lineage(
         self,

@@ -14,10 +14,11 @@ from buffetstore.errors import TableNotFoundError, TableVersionNotFoundError, Un
 from buffetstore.monitoring.events import Hook, observed
 from buffetstore.query import DataQuery, QueryOptimizer, bind
 from buffetstore.resilience.threads import give_way, in_thread
+from buffetstore.storage.joins import AsofJoins
 from buffetstore.storage.layout import file_stem
 from buffetstore.storage.lineage_graph import State, Walker, check_walk
 from buffetstore.storage.quality import QualityChecks
-from buffetstore.storage.versioned import DataFile, VersionedStorage
+from buffetstore.storage.versioned import DataFile
 from buffetstore.tables.feed import Change, Cursor
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _FILES = 500  # made into values at a time
 
 
-class TableUpkeep(VersionedStorage):
+class TableUpkeep(AsofJoins):
     """What follows from `table` alone."""
 
     known: KnownSchemas

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    import pyarrow as pa
+
+    from buffetstore.query import DataQuery, QueryAnswer
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
@@ -82,6 +85,59 @@ class VersionedStorage(DataStorage):
             `limit` is negative.
         CorruptLogError
             An entry of the log is damaged; the message names it.
+        """
+
+    @abstractmethod
+    async def join_asof(
+        self,
+        left: DataQuery,
+        right: DataQuery,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = "symbol",
+        on: str | None = None,
+        tolerance: timedelta | None = None,
+        suffix: str = "_right",
+    ) -> QueryAnswer:
+        """Return each row of the left side with the last row of the right side that was known at its moment.
+
+        It never looks ahead: a right row counts from when it was available (see the data model), so that a bar stamped
+        00:00 is found after its close. Of those that count the one with the latest event time is taken; a left row that
+        finds none has nulls. Revisions are the ones known then, where they are kept.
+
+        Parameters
+        ----------
+        left, right:
+            Rows and columns of both sides; filters and date ranges are each side's own.
+        by:
+            Columns that must be equal, or the right side's name for each: ``{"underlying_symbol": "symbol"}``.
+        on:
+            The left side's moments; None is its event time.
+        tolerance:
+            How old what is found may be, by its event time.
+        suffix:
+            Is put behind names of the right side that the left side has too.
+
+        Raises
+        ------
+        InvalidQueryError
+            A side asks for more than rows and columns, or a column is not there.
+        """
+
+    @abstractmethod
+    def scan_asof(
+        self,
+        left: DataQuery,
+        right: DataQuery,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = "symbol",
+        on: str | None = None,
+        tolerance: timedelta | None = None,
+        suffix: str = "_right",
+    ) -> AsyncGenerator[pa.RecordBatch, None]:
+        """Yield what `join_asof` returns in batches, in order of the left side's moments, in bounded memory.
+
+        A window of time of some million rows of both sides is held at once, and a row of the right side for each value
+        of `by`. Close the iterator (`contextlib.aclosing`) where it is left early.
         """
 
     @abstractmethod

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    import pyarrow as pa
+
     from buffetstore import manager as awaited
+    from buffetstore.query import DataQuery, QueryAnswer
     from buffetstore.storage import DataFile
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.feed import Change, Cursor
@@ -35,6 +38,31 @@ class BlockingUpkeep:
 
     def history(self, data_type: str, limit: int | None = None) -> list[CommitRecord]:
         return LOOP.run(self._awaited.history(data_type, limit))
+
+    def join_asof(
+        self,
+        left: DataQuery,
+        right: DataQuery,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = "symbol",
+        on: str | None = None,
+        tolerance: timedelta | None = None,
+        suffix: str = "_right",
+    ) -> QueryAnswer:
+        joined = self._awaited.join_asof(left, right, by=by, on=on, tolerance=tolerance, suffix=suffix)
+        return LOOP.run(joined)
+
+    def scan_asof(
+        self,
+        left: DataQuery,
+        right: DataQuery,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = "symbol",
+        on: str | None = None,
+        tolerance: timedelta | None = None,
+        suffix: str = "_right",
+    ) -> Iterator[pa.RecordBatch]:
+        return blocking(self._awaited.scan_asof(left, right, by=by, on=on, tolerance=tolerance, suffix=suffix))
 
     def lineage(
         self,
