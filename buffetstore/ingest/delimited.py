@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OWN_COLUMNS = ("_record", "_reasons", "_line")
 """What a file of rejected rows has before the columns of the file that they come from."""
-_BLOCK_BYTES = 8 * 1024 * 1024
+_BLOCK_BYTES = 1024 * 1024  # Arrow reads up to 32 blocks ahead
 _HEAD_BYTES = 64 * 1024
 _DELIMITERS = (",", ";", "\t", "|")
 

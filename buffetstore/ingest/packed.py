@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -57,16 +57,17 @@ def members(path: Path) -> Iterator[Iterator[Member]]:
 
 
 def _of_file(path: Path) -> Member:
-    size, raw = path.stat().st_size or 1, list[IO[bytes]]()
+    size, raw = path.stat().st_size or 1, list[pa.NativeFile]()
 
     @contextmanager
     def opened() -> Iterator[Any]:
-        with path.open("rb") as file:
+        # Arrow's own file: its threads read ahead, and need no lock of the interpreter for it.
+        with pa.OSFile(str(path)) as file:
             raw[:] = [file]
             yield _unpacked(file, path.name)
 
     def done() -> float:
-        return min(raw[0].tell() / size, 1.0) if raw and not raw[0].closed else 1.0
+        return 1.0 if not raw or raw[0].closed else min(raw[0].tell() / size, 1.0)
 
     return Member(_without_packing(path.name), opened, done)
 
@@ -86,16 +87,16 @@ def _of_archive(archive: zipfile.ZipFile, path: Path) -> Iterator[Member]:
 @contextmanager
 def _opened_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Iterator[Any]:
     with archive.open(info) as stream:
-        yield _unpacked(stream, info.filename)
+        yield _unpacked(pa.PythonFile(stream, mode="r"), info.filename)
 
 
 def _is_hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
 
 
-def _unpacked(stream: IO[bytes], name: str) -> Any:
+def _unpacked(stream: pa.NativeFile, name: str) -> pa.NativeFile:
     packing = PACKED.get(PurePosixPath(name).suffix.lower())
-    return stream if packing is None else pa.CompressedInputStream(pa.PythonFile(stream, mode="r"), packing)
+    return stream if packing is None else pa.CompressedInputStream(stream, packing)
 
 
 def _without_packing(name: str) -> str:

@@ -183,7 +183,7 @@ class Source:
         if "UTF8" in text or "UTF-8" in text:
             return self._other_encoding(where)
         if "straddling" in text:
-            text = "a quote is opened and not closed within eight megabytes"
+            text = "a quote is opened and not closed within a megabyte"
         return CorruptFileError(f"{where} cannot be read: {text}", key=str(self.path))
 
     def _other_encoding(self, where: str, detail: str = "") -> InvalidInputError:

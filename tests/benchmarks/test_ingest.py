@@ -13,6 +13,7 @@ import pytest
 SCRIPT = Path(__file__).with_name("ingest.py")
 SIDES = ("append", "upsert", "pyarrow", "deltalake")
 STEP_MS = 25  # a call must not keep the loop longer
+GROWTH_MIB = 128  # of three million rows more, which are 200 MiB of text and more than that in columns
 
 
 def script(*arguments: object) -> str:
@@ -58,7 +59,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         script("make", tmp_path / f"{rows}.csv", rows)
         peaks[rows] = run("append", tmp_path / f"{rows}.csv", 250_000)["peak_mib"]
     print(f"\npeak MiB by rows: {peaks}")
-    assert peaks[4_000_000] < 1.3 * peaks[1_000_000]
+    assert peaks[4_000_000] < peaks[1_000_000] + GROWTH_MIB
 
 
 def test_the_benchmark_itself_works(tmp_path: Path) -> None:

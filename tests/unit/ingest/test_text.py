@@ -62,6 +62,12 @@ def test_what_is_no_number_of_its_field_is_left_to_the_contract() -> None:
     assert odd["price"].to_pylist() == ["2", "3", "12345678901"]
 
 
+@pytest.mark.parametrize("spelled", ["0x10", "0X1F", "1_000", "one"])
+def test_what_only_a_kernel_or_only_python_takes_for_a_number_is_none(spelled: str) -> None:
+    (_, first), (odd, positions) = typed(texts(volume=["1", spelled], price=["1", "2"]), KINDS).parts
+    assert (first.tolist(), positions.tolist(), odd["volume"].to_pylist()) == ([0], [1], [spelled])
+
+
 def test_floats_are_floats_and_words_are_odd() -> None:
     (rows, _), (odd, positions) = typed(texts(delta=["0.5", "1e-3", "high"]), KINDS).parts
     assert rows["delta"].to_pylist() == [0.5, 0.001]
