@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from buffetstore.resilience.threads import give_way
 from buffetstore.schemas import values as one
+from buffetstore.schemas.casts import cast, doubles, is_short, is_text, python_values
 from buffetstore.schemas.columns import Range, bounds, floats, in_one_piece
 from buffetstore.schemas.nanoseconds import split_texts, split_times, split_value
 from buffetstore.schemas.natural import natural
@@ -24,6 +25,7 @@ from buffetstore.schemas.rounding import relabelled, round_floats
 from buffetstore.schemas.timestamps import (
     LOCAL,
     MICROSECONDS,
+    beyond_years,
     knows_rules,
     localise,
     microseconds,
@@ -105,12 +107,12 @@ class Column:
         """Return a column of codes as it is where it is to be one of strings, else the values that they stand for."""
         if isinstance(array, pa.ChunkedArray):
             array = in_one_piece(array if array.num_chunks == 1 else array.unify_dictionaries())
-        words = _cast(array.dictionary, self.target.type) if _is_text(array.type.value_type) else None
+        words = cast(array.dictionary, self.target.type) if is_text(array.type.value_type) else None
         if words is None or words.null_count or not pa.types.is_string(self.target.type):
             return array.dictionary_decode()
         if array.type == pa.dictionary(pa.int32(), pa.string()):
             return array
-        codes = _cast(array.indices, pa.int32())
+        codes = cast(array.indices, pa.int32())
         return array.dictionary_decode() if codes is None else pa.DictionaryArray.from_arrays(codes, words)
 
     def add_nulls(self, rows: int) -> None:
@@ -140,9 +142,26 @@ class Column:
             coerced = [pa.concat_arrays(coerced)]
         if target.day is not None:
             coerced = [self._since_midnight(coerced[0], target.day)]
+        if pa.types.is_timestamp(target.type) or pa.types.is_date(target.type):
+            coerced = [self._within_years(array) for array in coerced]
         if coerced and pa.types.is_dictionary(coerced[0].type):
             return pa.chunked_array(coerced)
         return pa.chunked_array(coerced, target.type)
+
+    def _within_years(self, times: pa.Array) -> pa.Array:
+        """Return the times but those that Python, and the tools that read the table, do not know."""
+        rows = beyond_years(times)
+        if len(rows):
+            kind = "datetime_range" if pa.types.is_timestamp(times.type) else "date_range"
+            count = times.cast(pa.int64() if pa.types.is_timestamp(times.type) else pa.int32())
+            unit = "microseconds" if pa.types.is_timestamp(times.type) else "days"
+            self._errors.add_rows(
+                self.target.name,
+                kind,
+                rows,
+                lambda row: f"{count[row]} {unit} since 1970 are outside the years 1 to 9999",
+            )
+        return nulled(times, rows)
 
     def nanoseconds(self) -> NDArray[np.int16] | None:
         """Return what the rows' times have beyond microseconds; None where none of them has."""
@@ -186,7 +205,7 @@ class Column:
 
         def problem(row: int) -> one.UnfitValueError:
             try:
-                convert(_python(array.slice(row, 1))[0])
+                convert(python_values(array.slice(row, 1))[0])
             except one.UnfitValueError as error:
                 return error
             return one.UnfitValueError("type_error", array[row], f"is not {self.target.type}")
@@ -195,13 +214,17 @@ class Column:
         self._errors.add_rows(self.target.name, kind, rows, lambda row: str(problem(row)), offset=offset)
 
     def note_precision(self, array: pa.Array, rows: Any, offset: int) -> None:
-        """Note times that are finer than a column can hold."""
+        """Note times that are finer than a column can hold, or further away."""
+        coarse = array.type.unit in {"s", "ms"}
 
         def message(row: int) -> str:
+            if coarse:
+                return f"{array[row].value} {array.type.unit} since 1970 are outside the years 1 to 9999"
             text = array.slice(row, 1).cast(pa.string())[0]
             return f"{text} has nanoseconds, which do not fit microseconds; round it first"
 
-        self._errors.add_rows(self.target.name, "datetime_precision", rows, message, offset=offset)
+        kind = "datetime_range" if coarse else "datetime_precision"
+        self._errors.add_rows(self.target.name, kind, rows, message, offset=offset)
 
     def _each(self, array: pa.Array, offset: int) -> pa.Array:
         """Convert Arrow values one by one; of a type that can never fit only the first is looked at."""
@@ -209,14 +232,14 @@ class Column:
         if not len(present):
             return pa.nulls(len(array), self.target.read_as)
         try:
-            one.converter(self.target.read_as, self.target.tz)(_python(array.slice(int(present[0]), 1))[0])
+            one.converter(self.target.read_as, self.target.tz)(python_values(array.slice(int(present[0]), 1))[0])
         except one.UnfitValueError as error:
             if error.error_type.endswith("_type") and not pa.types.is_nested(array.type):
                 self.note(array, present, offset)
                 return pa.nulls(len(array), self.target.read_as)
         pieces = []
         for start in range(0, len(array), CHUNK):
-            pieces.append(self._by_value(_python(array.slice(start, CHUNK)), offset + start))
+            pieces.append(self._by_value(python_values(array.slice(start, CHUNK)), offset + start))
             give_way()
         return pa.concat_arrays(pieces)
 
@@ -241,62 +264,35 @@ class Column:
         return pa.array(fitted, target.read_as)
 
 
-def _python(array: pa.Array) -> list[Any]:
-    if pa.types.is_timestamp(array.type):  # nanoseconds have no Python value without pandas
-        array = array.cast(pa.timestamp("us", array.type.tz), safe=False)
-    return list(array.to_pylist())
-
-
-def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array | None:
-    try:
-        return array.cast(kind)
-    except (pa.ArrowException, ValueError):
-        return None
-
-
-def _doubles(array: pa.Array) -> pa.Array:
-    """Return floats as doubles; a float32 is the number that it prints as."""
-    if pa.types.is_float64(array.type):
-        return array
-    return array.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-
-
 def _to_decimal(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
     kind = column.target.read_as
     if pa.types.is_floating(array.type):
-        found = round_floats(_doubles(array), kind)
+        found = round_floats(doubles(array), kind)
         column.rounded += found.rounded
         column.note(array, found.infinite, offset)
         column.note(array, found.too_large, offset)
         return found.values
     if pa.types.is_integer(array.type):
-        wide = _cast(array, pa.decimal128(38, kind.scale))
-        return None if wide is None else _cast(wide, kind)
-    if pa.types.is_decimal(array.type) or (_is_text(array.type) and _is_short(array)):
-        return _cast(array, kind)
+        wide = cast(array, pa.decimal128(38, kind.scale))
+        return None if wide is None else cast(wide, kind)
+    if pa.types.is_decimal(array.type) or (is_text(array.type) and is_short(array)):
+        return cast(array, kind)
     return None
-
-
-def _is_short(texts: pa.Array) -> bool:
-    """Tell whether the numbers fit 38 digits: of longer ones, and of exponents, Arrow loses digits without a word."""
-    longest = pc.max(pc.binary_length(texts)).as_py() or 0
-    return longest <= 38 and not pc.any(pc.match_substring(texts, "e", ignore_case=True)).as_py()
 
 
 def _to_int(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
     kind = column.target.read_as
     if not pa.types.is_floating(array.type):
-        fits = pa.types.is_integer(array.type) or pa.types.is_decimal(array.type) or _is_text(array.type)
-        return _cast(array, kind) if fits else None
+        fits = pa.types.is_integer(array.type) or pa.types.is_decimal(array.type) or is_text(array.type)
+        return cast(array, kind) if fits else None
     x = array.to_numpy(zero_copy_only=False)
     missing = np.isnan(x)
     limit = 2.0 ** (kind.bit_width - 1)
-    bad = ~missing & ~((x == np.rint(x)) & (x >= -limit) & (x < limit))
-    column.note(array, np.flatnonzero(bad), offset)
+    endless, broken = np.isinf(x), x != np.rint(x)
+    bad = ~missing & (endless | broken | (x < -limit) | (x >= limit))
+    if bad.any():
+        for rows in (endless, broken & bad, bad & ~endless & ~broken):  # each is another error
+            column.note(array, np.flatnonzero(rows), offset)
     absent = missing | bad
     return pa.array(np.where(absent, 0, x).astype(np.int64), mask=absent if absent.any() else None).cast(kind)
 
@@ -305,21 +301,21 @@ def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
     if pa.types.is_decimal(array.type):
         array = array.cast(pa.string())  # Arrow's own conversion is not correctly rounded
     if not pa.types.is_floating(array.type):
-        fits = pa.types.is_integer(array.type) or _is_text(array.type)
-        found = _cast(array, pa.float64()) if fits else None
+        fits = pa.types.is_integer(array.type) or is_text(array.type)
+        found = cast(array, pa.float64()) if fits else None
         if found is None:
             return None
         array = found
-    doubles = array.cast(pa.float64())
-    if len(doubles) > doubles.null_count:
-        low, high = bounds(floats(doubles))
+    given = array.cast(pa.float64())
+    if len(given) > given.null_count:
+        low, high = bounds(floats(given))
         if math.isfinite(low) and math.isfinite(high):
-            found = _cast(doubles, column.target.type)
+            found = cast(given, column.target.type)
             column.range = None if found is None else Range(found, low, high)
             return found
-    x = doubles.to_numpy(zero_copy_only=False)
-    if np.count_nonzero(~np.isfinite(x)) == doubles.null_count:  # only nulls are not finite
-        return _cast(doubles, column.target.type)
+    x = given.to_numpy(zero_copy_only=False)
+    if np.count_nonzero(~np.isfinite(x)) == given.null_count:  # only nulls are not finite
+        return cast(given, column.target.type)
     column.note(array, np.flatnonzero(np.isinf(x)), offset)
     return pa.array(x, mask=~np.isfinite(x)).cast(column.target.type)
 
@@ -327,13 +323,13 @@ def _to_float(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
 def _to_timestamp(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
     if pa.types.is_date(array.type):
         return _from_local(column, array.cast(LOCAL), array, offset)
-    if _is_text(array.type):
-        aware = _cast(array, MICROSECONDS)
-        local = _cast(array, LOCAL) if aware is None else None
+    if is_text(array.type):
+        aware = cast(array, MICROSECONDS)
+        local = cast(array, LOCAL) if aware is None else None
         if aware is None and local is None and column.target.splits:
             cut, extra = split_texts(array.cast(pa.string()))
-            aware = _cast(cut, MICROSECONDS)
-            local = _cast(cut, LOCAL) if aware is None else None
+            aware = cast(cut, MICROSECONDS)
+            local = cast(cut, LOCAL) if aware is None else None
             if aware is not None or local is not None:
                 column.keep_nanoseconds(extra, offset)
         return aware if local is None else _from_local(column, local, array, offset)
@@ -367,11 +363,11 @@ def _to_date(column: Column, array: pa.Array, offset: int) -> pa.Array | None:
         inexact = rows_where(pc.not_equal(days.cast(local.type), local))
         column.note(array, inexact, offset)
         return nulled(days, inexact)
-    return _cast(array, pa.date32()) if pa.types.is_date(array.type) or _is_text(array.type) else None
+    return cast(array, pa.date32()) if pa.types.is_date(array.type) or is_text(array.type) else None
 
 
 def _to_string(column: Column, array: pa.Array, _: int) -> pa.Array | None:
-    return _cast(array, column.target.type) if _is_text(array.type) else None
+    return cast(array, column.target.type) if is_text(array.type) else None
 
 
 _KERNELS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Column, pa.Array, int], pa.Array | None]], ...] = (
@@ -380,5 +376,5 @@ _KERNELS: tuple[tuple[Callable[[pa.DataType], bool], Callable[[Column, pa.Array,
     (pa.types.is_floating, _to_float),
     (pa.types.is_timestamp, _to_timestamp),
     (pa.types.is_date, _to_date),
-    (_is_text, _to_string),
+    (is_text, _to_string),
 )

@@ -254,6 +254,8 @@ def _names(data: Any) -> list[Any]:
         return list(data)
     if isinstance(data, pa.Table | pa.RecordBatch):
         return list(data.schema.names)
+    if type(data).__name__ == "LazyFrame":  # to name its columns would run half of it
+        return []
     return list(data.columns) if hasattr(data, "columns") else []
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.schemas.columns import valid, whole_numbers
 from buffetstore.schemas.values import UnfitValueError, localised
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ MICROSECONDS = pa.timestamp("us", "UTC")
 LOCAL = pa.timestamp("us")
 _RULES_END = 2_145_830_400_000_000  # 2037-12-31: Arrow does not apply the daylight saving rules of later years
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAYS = (date.min - EPOCH.date()).days, (date.max - EPOCH.date()).days
+_YEARS = {MICROSECONDS: (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1), pa.date32(): _DAYS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,15 @@ class Localised:
 def rows_where(mask: Any) -> NDArray[np.int64]:
     """Return the positions at which the mask is true (null is not)."""
     return np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
+
+
+def beyond_years(times: pa.Array) -> NDArray[np.int64]:
+    """Return the rows of times or dates, in a column's own type, that are outside the years 1 to 9999."""
+    low, high = _YEARS[times.type]
+    counts = whole_numbers(times)
+    if counts is None or not len(counts) or (counts.min() >= low and counts.max() <= high):
+        return np.empty(0, np.int64)
+    return np.flatnonzero(((counts < low) | (counts > high)) & valid(times))
 
 
 def nulled(values: pa.Array, rows: NDArray[np.int64]) -> pa.Array:
