@@ -316,13 +316,14 @@ def faults_of(checks: Any, schema: pa.Schema) -> list[str]:
     if not isinstance(checks, tuple) or not all(isinstance(check, QualityCheck) for check in checks):
         return [f"quality is {checks!r}, not a tuple of checks: quality=(Freshness(), Gaps('1d'))"]
     labels = [check.label for check in checks]
+    types = {column.name: column.type for column in schema}  # a document may name a column twice, which others refuse
     found = [f"two quality checks are called {label!r}: give one a name" for label in _repeated(labels)]
     for check in checks:
         for column, kind in check.reads():
-            if column not in schema.names:
+            if column not in types:
                 found.append(f"quality {check.label!r} names {column!r}, which is no column")
-            elif kind == "number" and not _holds_numbers(schema.field(column).type):
-                found.append(f"quality {check.label!r} needs numbers, {column!r} is {schema.field(column).type}")
+            elif kind == "number" and not _holds_numbers(types[column]):
+                found.append(f"quality {check.label!r} needs numbers, {column!r} is {types[column]}")
     return found
 
 
