@@ -118,7 +118,9 @@ def to_int(value: Any, *, bits: int = 64) -> int | None:
             return None
         if not exact.is_finite():
             raise UnfitValueError("finite_number", value, "is not a finite number")
-        if exact.adjusted() > 40 or exact != exact.to_integral_value():
+        if exact.adjusted() > 40:
+            raise UnfitValueError("int_parsing_size", value, f"does not fit {bits} bits")
+        if exact != exact.to_integral_value():
             raise UnfitValueError("int_from_float", value, "is not a whole number")
         number = int(value) if isinstance(value, float | np.floating) else int(exact)
     if not -(1 << bits - 1) <= number < 1 << bits - 1:
