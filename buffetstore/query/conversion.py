@@ -5,8 +5,7 @@ own. A column that was renamed is read from its old name, a null that has a defa
 an up-cast is computed. Filters are put to stored rows in the words of each row's own version, so that files are pruned
 by them all the same.
 
-A row that had to be converted states the version that it was converted to; others keep theirs. Filters on `version` are
-about the version that a row was stored under.
+`version` stays what it was: it says under which contract a row was stored.
 """
 
 from __future__ import annotations
@@ -134,9 +133,10 @@ class Conversion:
     def _part(self, rows: pa.Table, fields: Sequence[pa.Field], writer: Contract | None) -> pa.Table:
         converted = None
         if writer is not None:
-            names = {field.name for field in fields} & set(self.reader.schema.names)
+            names = {field.name for field in fields} & set(self.reader.schema.names) - {VERSION}
             newer = numbers_of(writer.version) > numbers_of(self.reader.version)
-            converted = (downcast if newer else upcast)(rows, writer, self.reader, columns=names)
+            own = rows.select([name for name in rows.column_names if name in writer.schema.names])
+            converted = (downcast if newer else upcast)(own, writer, self.reader, columns=names)
         columns = []
         for field in fields:
             if converted is not None and field.name in converted.column_names:

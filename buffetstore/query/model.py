@@ -83,7 +83,10 @@ class DataQuery:
     freshness:
         The newest state that is at most so old may answer, without asking the store for a newer one; None always asks.
     version:
-        The schema version whose columns are given (`columns` may name others still); None is all that are stored.
+        The schema version that rows are read as (`columns` may name others still); None is the newest that all of them
+        can be read as, with columns that no version knows. Rows of other versions are brought to it: by aliases,
+        defaults and up-casts, and those of newer ones where old readers were promised that they can be read. Each
+        row's own `version` stays that under which it was stored.
     revisions:
         ``"all"`` gives every revision of a data type that keeps them; None the latest of each key.
     known_at:

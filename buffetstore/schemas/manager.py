@@ -124,6 +124,10 @@ class SchemaManager:
     ) -> Contract:
         """Register the next version of a data type, if it is compatible, and return its contract.
 
+        It is this program that knows the version from then on. The first rows that are stored in it register it with
+        the data, where the table's own mode judges it again; ``await storage.registry.evolve(...)``, which takes the
+        same words with who and why, does so at once and for everybody.
+
         Parameters
         ----------
         current_version:
@@ -135,9 +139,10 @@ class SchemaManager:
 
         Raises
         ------
+        IncompatibleSchemaError
+            The schema breaks what the mode promises, or its version says too little; `reasons` lists why.
         InvalidInputError
-            The schema breaks what the mode promises, or its version says too little; the message lists why. It is of
-            another data type, or states another version.
+            It is of another data type, or states another version.
         ConflictError
             There is a newer version than `current_version` by now.
         UnknownDataTypeError, UnknownSchemaVersionError

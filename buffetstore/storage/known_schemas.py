@@ -48,7 +48,7 @@ class KnownSchemas:
         self.by = by
         self._fingerprints = Fingerprints()
         self._entries: dict[tuple[str, str], Contract] = {}
-        self._readings: dict[tuple[Any, ...], Reading] = {}
+        self._readings: dict[tuple[Any, ...], tuple[Reading, Contract, Contract | None]] = {}
 
     async def mark(self, contract: Contract) -> str:
         """Return the contract's fingerprint."""
@@ -97,8 +97,10 @@ class KnownSchemas:
         found = self._readings.get(key)
         if found is None:
             stored = await self.history(data_type, adopted) if adopted else self.earlier(newest)
-            found = self._readings[key] = await in_thread(reading_of, newest, stored, projection, snapshot.schema)
-        return found
+            made = await in_thread(reading_of, newest, stored, projection, snapshot.schema)
+            # With the contracts that it is known by: another one must not come to their identity.
+            found = self._readings[key] = (made, newest, projection)
+        return found[0]
 
     def earlier(self, newest: Contract) -> list[Contract]:
         """Return the versions that rows of a table may have that is older than gates."""

@@ -190,7 +190,10 @@ class Migration:
         for version in pc.unique(versions).to_pylist():
             # A row of no known version was written by others, to the columns that are there.
             own = rows.filter(pc.is_in(versions, value_set=pa.array([version], pa.string())))
-            made = upcast(own, known.get(version, newest), self.target)
+            writer = known.get(version, newest)
+            made = upcast(
+                own.select([name for name in own.column_names if name in writer.schema.names]), writer, self.target
+            )
             for name in foreign:
                 made = made.append_column(rows.schema.field(name), own[name])
             parts.append(made)

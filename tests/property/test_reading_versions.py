@@ -16,7 +16,7 @@ from buffetstore.objects import MemoryStore
 from buffetstore.query import DataQuery
 from buffetstore.query.model import filter_expression
 from buffetstore.schemas import SchemaManager, load_contract
-from buffetstore.schemas.evolution import reads_alike, upcast
+from buffetstore.schemas.evolution import upcast
 from buffetstore.storage import LakeStorage
 
 if TYPE_CHECKING:
@@ -159,10 +159,8 @@ async def _hold(documents: Any, batches: Any, filters: dict[str, Any], *, compac
 
 
 def by_hand(row: pa.Table, writer: Any, reader: Any) -> list[dict[str, Any]]:
-    if writer is reader or reads_alike(writer, reader):
-        found = upcast(row, writer, reader).to_pylist()
-        return [{**found[0], "version": writer.version}]
-    return upcast(row, writer, reader).to_pylist()
+    """Return the row as the reader's; its version stays that under which it was stored."""
+    return [{**found, "version": writer.version} for found in upcast(row, writer, reader).to_pylist()]
 
 
 def _holds(name: str, value: Any, row: dict[str, Any]) -> bool:
