@@ -15,6 +15,7 @@ SAYS = {
     "basic_local.py": "a correction: 1 row replaced",
     "exactly_once.py": "the rows are there once",
     "gcs_storage_example.py": "30 rows from",
+    "ingest_real_files_example.py": "mended: 2 rows",
     "notebook_style.py": "rows in batches",
     "own_data_type.py": "above the venue's cap",
     "time_travel.py": "brought back: 10 rows",
