@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 from buffetstore.expressions.values import Column, Value, evaluate_value, names_in
@@ -174,7 +175,7 @@ def evaluate(expression: Expression, row: Mapping[str, Any]) -> bool | None:
                 None if row[column] is None else re.fullmatch(like_regex(pattern), row[column], re.DOTALL) is not None
             )
         case ComputedComparison(left_value, op, right_value):
-            left, right = evaluate_value(left_value, row), evaluate_value(right_value, row)
+            left, right = _alike(evaluate_value(left_value, row), evaluate_value(right_value, row))
             return None if left is None or right is None else bool(_OPERATORS[op](left, right))
         case And(parts):
             return _all(evaluate(part, row) for part in parts)
@@ -183,6 +184,13 @@ def evaluate(expression: Expression, row: Mapping[str, Any]) -> bool | None:
             return _negated(found)
         case Not(part):
             return _negated(evaluate(part, row))
+
+
+def _alike(left: Any, right: Any) -> tuple[Any, Any]:
+    """Return a decimal beside a float as a float, as kernels compare them."""
+    if isinstance(left, float) and isinstance(right, Decimal):
+        return left, float(right)
+    return (float(left), right) if isinstance(left, Decimal) and isinstance(right, float) else (left, right)
 
 
 def like_regex(pattern: str) -> str:

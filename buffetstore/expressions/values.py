@@ -178,6 +178,8 @@ def _function(value: Value, name: FunctionName, argument: Any) -> Any:
         return _FLOAT_FUNCTIONS[name](_floats(argument))
     if pa.types.is_integer(argument.type) and name != "abs":
         return argument
+    if pa.types.is_decimal(argument.type):
+        argument = argument.cast(pa.decimal128(38, argument.type.scale))  # 9.5 rounds to 10, a digit more
     try:
         return _EXACT_FUNCTIONS[name](argument)
     except pa.ArrowInvalid as error:
