@@ -7,9 +7,12 @@ from buffetstore.storage.lake import LakeStorage
 from buffetstore.storage.layout import time_bucket_layout
 from buffetstore.storage.lineage import Lineage, read_lineage
 from buffetstore.storage.lineage_graph import LineageGraph, LineageStep, State
+from buffetstore.storage.migration import MigrationResult
 from buffetstore.storage.quality import CheckResult, QualityChecks, QualityReport
 from buffetstore.storage.quarantine import QuarantineSummary, QuarantineTables
+from buffetstore.storage.registry import StoredSchemas
 from buffetstore.storage.replay import ReplayResult
+from buffetstore.storage.schema_store import ModeChange
 from buffetstore.storage.versioned import DataFile, VersionedStorage
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "Lineage",
     "LineageGraph",
     "LineageStep",
+    "MigrationResult",
+    "ModeChange",
     "QualityChecks",
     "QualityReport",
     "QuarantineSummary",
@@ -29,6 +34,7 @@ __all__ = [
     "ReplayResult",
     "State",
     "StoreResult",
+    "StoredSchemas",
     "VersionedStorage",
     "read_lineage",
     "time_bucket_layout",

@@ -325,14 +325,16 @@ class LakeStorage(TableUpkeep):
         if mode != "overwrite":
             raise InvalidInputError(f"replace_where={where!r} goes with mode='overwrite', not with mode={mode!r}")
         plan = self._optimizer.optimize(DataQuery(contract.data_type, where))
-        bound = await in_thread(bind, plan, contract, table.schema)
+        await self.known.admit(table, contract)
+        conversion = (await self.known.reading(contract.data_type, table.snapshot, contract.version)).conversion
+        bound = await in_thread(bind, plan, contract, table.schema, conversion=conversion)
         others = sorted(columns_of(bound.predicate) - set(contract.key))
         if bound.merge and others:
             raise InvalidQueryError(
                 f"replace_where names {', '.join(others)}: {contract.data_type} keeps revisions, which are replaced "
                 f"by key alone ({', '.join(contract.key)})"
             )
-        return bound.predicate
+        return bound.predicate if conversion is None else conversion.exactly_on_stored(bound.predicate, bound.stored)
 
     async def _bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
         snapshot = await self._snapshot(plan)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 from pydantic import Field
 
-from buffetstore.errors import ConflictError, IncompatibleSchemaError, StorageError
+from buffetstore.errors import ConflictError, IncompatibleSchemaError, StorageError, TableNotFoundError
 from buffetstore.objects import LocalStore, MemoryStore, list_all
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.objects.wrappers.base import StoreWrapper
@@ -22,6 +22,7 @@ from buffetstore.schemas import Mode, Record, SchemaManager, contract_of, finger
 from buffetstore.schemas.types import Timestamp  # noqa: TC001 - pydantic evaluates the annotations
 from buffetstore.storage import LakeStorage
 from buffetstore.storage.gate import COMPATIBILITY, adopted_versions, rewrites
+from buffetstore.tables import DeltaTable
 from buffetstore.tables.properties import SCHEMA_VERSIONS
 from buffetstore.testing import CountingStore, Fault, FaultyStore
 
@@ -110,6 +111,22 @@ async def test_a_warm_write_asks_for_nothing_more() -> None:
         counting.reset()
         await lake.store_data("readings", [row(2)])
         assert counting.total == 2, "a data file and a commit"
+
+
+async def test_a_first_write_puts_one_object_more() -> None:
+    counting = CountingStore(MemoryStore(), latency_seconds=0.001)
+    async with lake_of(counting, Reading) as lake:
+        await lake.store_data("readings", [row(1)])
+        assert counting.requests["put"] == 4, "the registry's entry; the table, a data file and its commit"
+        looked = counting.round_trips - counting.requests["put"]
+    counting.reset()
+    with pytest.raises(TableNotFoundError):
+        await DeltaTable.open(counting, "raw/readingz")
+    assert looked == counting.round_trips, "the registry is looked at while the table is"
+    async with lake_of(counting, Reading) as lake:
+        counting.reset()
+        await lake.store_data("readings", [row(2)])
+        assert counting.requests["put"] == 2, "another program's first write finds it all there"
 
 
 async def test_what_readers_could_not_read_is_refused_without_a_trace() -> None:

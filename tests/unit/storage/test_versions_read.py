@@ -108,6 +108,15 @@ async def test_what_is_deleted_is_found_by_the_new_name() -> None:
         assert (await lake.retrieve_data(DataQuery("fills"))).table["price"].to_pylist() == [30, 40]
 
 
+async def test_what_is_replaced_is_found_by_the_new_name() -> None:
+    async with lake_of(await filled(), Fill, FillRenamed) as lake:
+        again = [row(1, price=11, venue="X"), row(9, price=12, venue="Y")]
+        done = await lake.store_data("fills", again, mode="overwrite", replace_where={"price": {"lte": 12}})
+        assert done.rows == 2
+        answer = await lake.retrieve_data(DataQuery("fills"))
+        assert answer.table["price"].to_pylist() == [11, 20, 30, 40, 12]
+
+
 async def test_a_column_is_computed_from_older_rows() -> None:
     store = await filled()
     async with lake_of(store, Fill, FillRenamed, FillComputed) as lake:
