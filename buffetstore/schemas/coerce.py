@@ -136,6 +136,7 @@ class Column:
             else:
                 whole = arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
                 coerced.append(self._coerce(whole, pieces[0][1]))
+        self._pieces.clear()  # or what was given is held twice until the last column is made
         if target.shift:
             coerced = [relabelled(array, target.type) for array in coerced]
         if len(coerced) > 1:
