@@ -93,6 +93,8 @@ class _Reading:
     def batches(
         self, opened: Callable[[], AbstractContextManager[Any]], rows: int, head: bytes
     ) -> Iterator[tuple[pa.Table, NDArray[np.int64], Sequence[Malformed]]]:
+        if self.layout.header:
+            self._check_header(head)
         columns = self.layout.header or self._columns(head)
         own = tuple(columns[: len(OWN_COLUMNS)]) == OWN_COLUMNS
         # Only an empty field is null: NA is a ticker, and what is no number is for the contract to name.
@@ -104,7 +106,7 @@ class _Reading:
         )
         first = 0
         with opened() as stream, csv.open_csv(stream, self._read(_BLOCK_BYTES), self._parse(), convert) as reader:
-            for table in _gathered(reader, rows):
+            for table in self._gathered(reader, rows):
                 yield table, self._numbers(first, len(table)), self._told()
                 first += len(table)
             if self.malformed:
@@ -137,13 +139,7 @@ class _Reading:
         return rows + np.searchsorted(before, rows, side="right")
 
     def _columns(self, head: bytes) -> Sequence[str]:
-        text = head.decode(self.layout.encoding, errors="ignore").lstrip("\ufeff").encode()
-        read = csv.ReadOptions(block_size=2 * _HEAD_BYTES, use_threads=False)
-        parse = csv.ParseOptions(
-            delimiter=self.layout.delimiter, newlines_in_values=True, invalid_row_handler=lambda _: "skip"
-        )
-        with csv.open_csv(io.BytesIO(text), read, parse) as reader:
-            columns: list[str] = reader.schema.names
+        columns: list[str] = self._parsed(head, ()).column_names
         twice = sorted({column for column in columns if columns.count(column) > 1})
         if twice:
             raise InvalidInputError(
@@ -151,18 +147,39 @@ class _Reading:
             )
         return columns
 
+    def _check_header(self, head: bytes) -> None:
+        header = self.layout.header
+        if not len(self._parsed(head, header)):
+            there = len(self._parsed(head, ()).column_names)
+            raise InvalidInputError(
+                f"header has {len(header)} names ({', '.join(header)}), but {self.name} has {there} columns: name "
+                "each, or give the delimiter",
+                key=self.name,
+            )
 
-def _gathered(reader: Any, rows: int) -> Iterator[pa.Table]:
-    """Cut what comes in blocks to tables of so many rows."""
-    blocks: list[pa.RecordBatch] = []
-    held = 0
-    for block in reader:
-        blocks.append(block)
-        held += len(block)
-        while held >= rows:
-            table = pa.Table.from_batches(blocks)
-            yield table.slice(0, rows)
-            blocks = table.slice(rows).to_batches()
-            held -= rows
-    if held:
-        yield pa.Table.from_batches(blocks)
+    def _parsed(self, head: bytes, header: Sequence[str]) -> pa.Table:
+        """Return the first rows, without the last line, of which there may be more."""
+        text = head.decode(self.layout.encoding, errors="ignore").lstrip("\ufeff")
+        if len(head) == _HEAD_BYTES:
+            text = text[: text.rfind("\n") + 1] or text
+        read = csv.ReadOptions(column_names=list(header) or None, block_size=4 * _HEAD_BYTES, use_threads=False)
+        parse = csv.ParseOptions(
+            delimiter=self.layout.delimiter, newlines_in_values=True, invalid_row_handler=lambda _: "skip"
+        )
+        with csv.open_csv(io.BytesIO(text.encode()), read, parse) as reader:
+            return reader.read_all()
+
+    def _gathered(self, reader: Any, rows: int) -> Iterator[pa.Table]:
+        """Cut what comes in blocks to tables of so many rows, or fewer where there are as many lines that are none."""
+        blocks: list[pa.RecordBatch] = []
+        held = 0
+        for block in reader:
+            blocks.append(block)
+            held += len(block)
+            while held >= rows or len(self.malformed) >= rows:
+                table = pa.Table.from_batches(blocks)
+                yield table.slice(0, rows)
+                blocks = table.slice(rows).to_batches()
+                held = max(held - rows, 0)
+        if held:
+            yield pa.Table.from_batches(blocks)

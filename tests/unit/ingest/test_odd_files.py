@@ -250,6 +250,23 @@ async def test_lines_that_are_no_rows_keep_the_numbers_of_the_others_right(lake:
     assert told == {1: "x", 3: "a,b,c,d", 4: ""}
 
 
+async def test_a_header_that_does_not_fit_is_told_at_once(lake: LakeStorage, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("2024-01-02,1,2,3\n" * 9)
+    with pytest.raises(
+        InvalidInputError, match=r"header has 3 names \(Date, Close, Volume\), but a\.csv has 4 columns"
+    ):
+        await bring(lake, Source(tmp_path / "a.csv", header=("Date", "Close", "Volume")))
+    assert names_in(tmp_path) == ["a.csv"]
+
+
+def test_many_lines_that_are_no_rows_are_not_held(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n" + "x\n" * 1_500_000 + "3,4\n")
+    batches = list(Source(tmp_path / "a.csv", batch_rows=1000).batches())
+    assert max(len(batch.malformed) for batch in batches) < 1_500_000
+    assert sum(len(batch.malformed) for batch in batches) == 1_500_000
+    assert [number for batch in batches for number in batch.numbers.tolist()] == [0, 1_500_001]
+
+
 async def test_refused_rows_in_the_quarantine(lake: LakeStorage, tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(PLAIN + "2024-01-04,-1,7\n2024-01-05,dear,7\nno row\n")
     result = await bring(lake, tmp_path / "a.csv", on_invalid="quarantine")
