@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buffetstore.storage.portable_rules import portable_rules
 from buffetstore.tables.constraints import PREFIX as CONSTRAINT_PREFIX
@@ -40,3 +40,14 @@ def table_configuration(contract: Contract, versions: Mapping[str, str], *, cons
         checks = portable_rules(contract).checks
         configuration |= {f"{CONSTRAINT_PREFIX}{name}": sql for name, sql in checks.items()}
     return configuration
+
+
+def facts_of(contract: Contract, configuration: Mapping[str, str]) -> dict[str, Any]:
+    """Return the arguments of `DeltaTable.create` that follow from the contract."""
+    return {
+        "schema": contract.schema,
+        "name": contract.data_type,
+        "description": (contract.description or "").strip().split("\n", 1)[0] or None,
+        "partition_by": contract.partition_by,
+        "configuration": configuration,
+    }

@@ -31,7 +31,7 @@ from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
 from buffetstore.storage.base import DataTypeDescription, DeleteResult
-from buffetstore.storage.creation import table_configuration
+from buffetstore.storage.creation import facts_of, table_configuration
 from buffetstore.storage.foreign import read_with
 from buffetstore.storage.known_schemas import KnownSchemas
 from buffetstore.storage.lineage import lineage_of
@@ -383,18 +383,9 @@ class LakeStorage(TableUpkeep):
     async def _created(self, contract: Contract, versions: Mapping[str, str]) -> DeltaTable:
         path = self._path(contract.data_type)
         try:
+            configuration = await in_thread(table_configuration, contract, versions, constraints=self._has_constraints)
             return await DeltaTable.create(
-                self._store,
-                path,
-                contract.schema,
-                name=contract.data_type,
-                description=(contract.description or "").strip().split("\n", 1)[0] or None,
-                partition_by=contract.partition_by,
-                configuration=await in_thread(
-                    table_configuration, contract, versions, constraints=self._has_constraints
-                ),
-                formatter=self._formatter,
-                hook=self._hook,
+                self._store, path, **facts_of(contract, configuration), formatter=self._formatter, hook=self._hook
             )
         except AlreadyExistsError:  # somebody else was first, and made the same
             return await self._opened(contract.data_type)

@@ -268,6 +268,9 @@ class StoredSchemas:
         if table is not None:
             await table.declare(_setting(change))
         await lake.known.stored.put_mode(data_type, change)
+        # One that was made meanwhile may have been made without looking.
+        if table is None and (table := await self._table(lake, data_type)) is not None:
+            await table.declare(_setting(change))
 
     async def _history(self, lake: SchemaHome, data_type: str) -> list[Contract]:
         """Return the versions that a next one has to follow, oldest first: the table's, else the registered ones."""

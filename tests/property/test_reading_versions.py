@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from buffetstore.errors import IncompatibleSchemaError, UnsupportedOperationError
@@ -118,7 +118,6 @@ def cases(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[tuple[int, list[d
     return documents, batches, filters
 
 
-@settings(max_examples=60)
 @given(case=cases(), compact=st.booleans(), materialised=st.booleans())
 def test_one_query_is_every_row_brought_up_by_hand(case: Any, compact: bool, materialised: bool) -> None:
     asyncio.run(_hold(*case, compact=compact, materialised=materialised))
