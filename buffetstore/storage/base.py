@@ -185,6 +185,9 @@ class DataStorage(ABC):
         ------
         SchemaValidationError
             Rows have errors; `result` holds them all, nothing was stored.
+        IncompatibleSchemaError
+            The rows' schema version may not stand beside those that are stored; `reasons` lists why. Nothing was
+            stored, and the data type is as it was.
         IdempotencyKeyReusedError
             Other rows were stored under the key; nothing was stored.
         UnknownDataTypeError, UnknownSchemaVersionError, MappingError, InvalidInputError

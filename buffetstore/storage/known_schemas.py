@@ -116,6 +116,24 @@ class KnownSchemas:
             self.schemas.register_stored(entry.contract, found=True)
         return missing
 
+    async def choose(self, contract: Contract) -> None:
+        """Let the program write in the version from now on; it may hold it already, by another class of its demands.
+
+        Raises
+        ------
+        ConfigurationError
+            The program holds the version with other demands.
+        """
+        model = contract.model
+        held = contract.version in self._own_versions(contract.data_type)
+        own = self.schemas.contract(contract.data_type, contract.version) if held else None
+        if own is not None and own.model is not None and await self.mark(own) == await self.mark(contract):
+            return
+        if model is None:
+            self.schemas.register_stored(contract)
+        else:
+            self.schemas.register(model)
+
     def _own_versions(self, data_type: str) -> list[str]:
         try:
             return self.schemas.versions(data_type)

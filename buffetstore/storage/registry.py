@@ -126,7 +126,7 @@ class StoredSchemas:
             others = [entry.contract for entry in held if entry.contract.version != contract.version]
             await in_thread(check_follows, contract, others, mode)
         entry = await lake.known.register(contract, reason=reason, by=by)
-        self._make_known(lake, contract)
+        await lake.known.choose(contract)
         return entry
 
     async def evolve(
@@ -295,14 +295,6 @@ class StoredSchemas:
     async def _stored_mode(lake: SchemaHome, data_type: str) -> Mode:
         number = (await lake.known.stored.listed(data_type)).modes
         return (await lake.known.stored.mode(data_type, number)).mode if number else DEFAULT_MODE
-
-    @staticmethod
-    def _make_known(lake: SchemaHome, contract: Contract) -> None:
-        """Let the program write in the version from now on."""
-        if contract.model is not None:
-            lake.known.schemas.register(contract.model)
-        else:
-            lake.known.schemas.register_stored(contract)
 
 
 def _setting(change: ModeChange) -> Callable[[Snapshot], Awaitable[Proposal | None]]:

@@ -22,7 +22,7 @@ from buffetstore.objects import MemoryStore
 from buffetstore.objects.helpers import get_bytes, put_text
 from buffetstore.query import DataQuery
 from buffetstore.schemas import Mode, Record, SchemaManager, contract_document, contract_of, schema_key
-from buffetstore.schemas.types import Timestamp  # noqa: TC001 - pydantic evaluates the annotations
+from buffetstore.schemas.types import Timestamp
 from buffetstore.storage import LakeStorage
 
 
@@ -70,6 +70,22 @@ async def test_versions_are_registered_by_name_and_with_a_reason() -> None:
         ]
         await lake.store_data("weather", [row(1, wind=2.0)])
         assert (await lake.describe("weather")).schema_version == "1.1.0"
+
+
+async def test_a_class_that_is_defined_again_is_the_same_version() -> None:
+    again = type(Weather)(
+        "Weather",
+        (Record,),
+        {"__module__": __name__, "__annotations__": {"station": str, "timestamp": Timestamp, "celsius": float}},
+        data_type="weather",
+        version="1.0.0",
+        key=("station", "timestamp"),
+        symbol="station",
+    )
+    async with lake_of(MemoryStore(), Weather) as lake:
+        made = await lake.registry.register(Weather)
+        assert (await lake.registry.register(again)).registered_at == made.registered_at
+        assert lake.schemas.contract("weather").model is Weather
 
 
 async def test_other_demands_under_a_version_say_who_and_when() -> None:
