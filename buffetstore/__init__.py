@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         ConflictError,
         CorruptionError,
         IdempotencyKeyReusedError,
+        IncompatibleSchemaError,
         InvalidInputError,
         InvalidQueryError,
         NotFoundError,
@@ -28,10 +29,11 @@ if TYPE_CHECKING:
         UnknownSchemaVersionError,
         UnsupportedError,
     )
+    from buffetstore.expressions import bucket, col, count
     from buffetstore.manager import GCSStorageManager, StorageManager
     from buffetstore.monitoring import StorageMetrics
     from buffetstore.objects.layers import Layers
-    from buffetstore.query import DataQuery, QueryAnswer, QueryOptimizer, QueryPlan
+    from buffetstore.query import DataQuery, QueryAnswer, QueryOptimizer, QueryPlan, ohlc
     from buffetstore.resilience.retry import RetryPolicy
     from buffetstore.schemas import Mapping, Record, SchemaManager, ValidationLevel, ValidationResult
     from buffetstore.storage import DataStorage, DataTypeDescription, DeleteResult, StoreResult
@@ -52,6 +54,7 @@ __all__ = [
     "GCSConfig",
     "GCSStorageManager",
     "IdempotencyKeyReusedError",
+    "IncompatibleSchemaError",
     "InvalidInputError",
     "InvalidQueryError",
     "LayerConfig",
@@ -77,15 +80,20 @@ __all__ = [
     "UnsupportedError",
     "ValidationLevel",
     "ValidationResult",
+    "bucket",
+    "col",
+    "count",
+    "ohlc",
 ]
 
 _HOMES = {
     "config": ("AzureConfig", "GCSConfig", "LayerConfig", "S3Config"),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
+    "expressions": ("bucket", "col", "count"),
     "manager": ("GCSStorageManager", "StorageManager"),
     "monitoring": ("StorageMetrics",),
     "objects.layers": ("Layers",),
-    "query": ("DataQuery", "QueryAnswer", "QueryOptimizer", "QueryPlan"),
+    "query": ("DataQuery", "QueryAnswer", "QueryOptimizer", "QueryPlan", "ohlc"),
     "resilience.retry": ("RetryPolicy",),
     "schemas": ("Mapping", "Record", "SchemaManager", "ValidationLevel", "ValidationResult"),
     "storage": ("DataStorage", "DataTypeDescription", "DeleteResult", "StoreResult"),

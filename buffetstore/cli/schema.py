@@ -146,7 +146,7 @@ def export(
     form: Annotated[str, typer.Option("--format", help=", ".join(("json", *EXPORTS)))] = "json",
     version: Version = None,
     path: Annotated[str | None, typer.Option("--path", help="Or pkg/module.py:Class.", show_default=False)] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file; stdout by default.")] = None,
+    output: Annotated[Path | None, typer.Option("--out", "-o", help="A file; stdout by default.")] = None,
     store: Store = None,
 ) -> None:
     """Write a version as JSON (a contract's document), JSON Schema, Avro, SQL, ODCS or Markdown."""
