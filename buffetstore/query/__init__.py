@@ -9,6 +9,7 @@ from buffetstore.query.executor import QueryExecutor, counts_of
 from buffetstore.query.model import DataQuery
 from buffetstore.query.optimizer import QueryOptimizer
 from buffetstore.query.plan import QueryPlan
+from buffetstore.query.recorded import QueryLog, RecordedFilter, RecordedQuery
 from buffetstore.query.shape import Order, ohlc
 
 __all__ = [
@@ -19,8 +20,11 @@ __all__ = [
     "Order",
     "QueryAnswer",
     "QueryExecutor",
+    "QueryLog",
     "QueryOptimizer",
     "QueryPlan",
+    "RecordedFilter",
+    "RecordedQuery",
     "bind",
     "bind_expression",
     "counts_of",

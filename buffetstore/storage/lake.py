@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,6 +27,7 @@ from buffetstore.expressions import columns_of
 from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook, observed
 from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor, QueryOptimizer, bind, counts_of
+from buffetstore.query.recorded import QueryLog
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
@@ -106,9 +107,7 @@ class LakeStorage(TableUpkeep):
         self._tables: dict[str, DeltaTable] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._quarantine = QuarantineTables(self._self)
-
-    async def _self(self) -> LakeStorage:
-        return self
+        self.queries = QueryLog()  # what was asked, for `analyze`
 
     @property
     def store(self) -> ObjectStore:
@@ -204,18 +203,20 @@ class LakeStorage(TableUpkeep):
             bound, snapshot = await self._bound(plan)
             answer = await self._executor.retrieve(bound, snapshot)
             counts.update(counts_of(answer))
-            return replace(answer, seconds=time.perf_counter() - started)
+            answer = replace(answer, seconds=time.perf_counter() - started)
+            self.queries.add(bound, counts, answer.seconds)
+            return answer
 
     async def scan(self, query: DataQuery | QueryPlan) -> AsyncGenerator[pa.RecordBatch, None]:
+        started = time.perf_counter()
         plan = await in_thread(self._optimizer.optimize, query)
         with observed(self._hook, "storage.scan", plan.data_type) as counts:
             bound, snapshot = await self._bound(plan)
             async with aclosing(self._executor.scan(bound, snapshot, counts)) as batches:
-                try:
+                with suppress(GeneratorExit):  # the caller has seen enough: no failure
                     async for batch in batches:
                         yield batch
-                except GeneratorExit:  # the caller has seen enough: no failure
-                    return
+            self.queries.add(bound, counts, time.perf_counter() - started)
 
     async def delete_data(
         self,
