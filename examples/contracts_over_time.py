@@ -7,7 +7,7 @@ import tempfile
 from typing import Any
 
 from buffetstore import IncompatibleSchemaError, Record, SchemaManager, StorageManager
-from buffetstore.schemas import Duplicates, Outliers, Price, Timestamp  # noqa: TC001 - pydantic evaluates the annotations
+from buffetstore.schemas import Duplicates, Outliers, Price, Timestamp
 
 
 class Fill(

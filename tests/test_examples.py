@@ -13,11 +13,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 ARGUMENTS = {"web_service.py": ["--check"]}
 SAYS = {
     "basic_local.py": "a correction: 1 row replaced",
+    "contracts_over_time.py": "stored 1, put aside 1",
     "exactly_once.py": "the rows are there once",
     "gcs_storage_example.py": "30 rows from",
     "ingest_real_files_example.py": "mended: 2 rows",
     "notebook_style.py": "rows in batches",
     "own_data_type.py": "above the venue's cap",
+    "questions.py": "the latest: 2 rows",
     "time_travel.py": "brought back: 10 rows",
     "web_service.py": "twenty requests at once",
 }
