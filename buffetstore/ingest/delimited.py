@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv
 
-from buffetstore.errors import InvalidInputError
+from buffetstore.errors import CorruptFileError, InvalidInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -89,6 +89,7 @@ class _Reading:
     name: str
     malformed: list[Malformed] = field(default_factory=list)
     skipped: list[int] = field(default_factory=list)
+    are_quotes_even: bool = False
 
     def batches(
         self, opened: Callable[[], AbstractContextManager[Any]], rows: int, head: bytes
@@ -107,10 +108,27 @@ class _Reading:
         first = 0
         with opened() as stream, csv.open_csv(stream, self._read(_BLOCK_BYTES), self._parse(), convert) as reader:
             for table in self._gathered(reader, rows):
+                self._check_quotes(table, opened)
                 yield table, self._numbers(first, len(table)), self._told()
                 first += len(table)
             if self.malformed:
+                self._check_quotes(reader.schema.empty_table(), opened)
                 yield reader.schema.empty_table(), np.empty(0, np.int64), self._told()
+
+    def _check_quotes(self, table: pa.Table, opened: Callable[[], AbstractContextManager[Any]]) -> None:
+        """Raise where a quote that nothing closes swallowed the rest of the text: it would be lost without a word."""
+        last = [] if not len(table) else [column[-1].as_py() or "" for column in table.columns]
+        if '"'.encode(self.layout.encoding) != b'"':  # UTF-16, in whose other letters the byte is too
+            return
+        if self.are_quotes_even or not any("\n" in text for text in (*last, *(line.text for line in self.malformed))):
+            return
+        quotes = 0
+        with opened() as stream:
+            while data := stream.read(_BLOCK_BYTES):
+                quotes += data.count(b'"')
+        if quotes % 2:
+            raise CorruptFileError(f"{self.name} cannot be read: a quote is opened and not closed", key=self.name)
+        self.are_quotes_even = True
 
     def _read(self, block: int) -> csv.ReadOptions:
         names = list(self.layout.header) or None
