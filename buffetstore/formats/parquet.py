@@ -10,10 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from buffetstore.errors import ConfigurationError, CorruptFileError, InvalidQueryError, StorageError
-from buffetstore.expressions import Bounds, Expression, columns_of, filter_rows, may_match
+from buffetstore.expressions import Expression, columns_of, filter_rows
+from buffetstore.formats.chunks import ChunkFile, Chunks
 from buffetstore.formats.compression import COMPRESSIONS, Compression, choose_codec, encodings
+from buffetstore.formats.footer import Contents, contents_of, plain
 from buffetstore.formats.statistics import MAX_COLUMNS, statistics_json
-from buffetstore.formats.stored import align, find
+from buffetstore.formats.stored import align
 from buffetstore.resilience.threads import in_thread
 
 if TYPE_CHECKING:
@@ -117,7 +119,8 @@ class ParquetFormatter:
         Parameters
         ----------
         data:
-            The whole file: bytes or anything with the buffer protocol.
+            The whole file, as bytes or anything with the buffer protocol; or the parts of it that are needed, of which
+            `buffetstore.formats.footer.Contents.ranges` says which they are.
         columns:
             The columns to return, in this order; all where None.
         schema:
@@ -140,8 +143,7 @@ class ParquetFormatter:
         """
         constants = constants or {}
         try:
-            source = pa.BufferReader(pa.py_buffer(data))
-            metadata = pq.read_metadata(source)
+            metadata, source = _opened(data)
             shown = schema if stored is None else stored
             coded = {
                 named.name for named, field in zip(shown or (), schema or (), strict=True) if _is_coded(field.type)
@@ -149,11 +151,15 @@ class ParquetFormatter:
             if predicate is not None:  # filtered by code first, so that only what is left becomes text
                 coded |= _coded_in_file(metadata)
             with pq.ParquetFile(
-                source, metadata=metadata, read_dictionary=sorted(coded), page_checksum_verification=True
+                source,
+                metadata=metadata,
+                read_dictionary=sorted(coded),
+                page_checksum_verification=True,
+                pre_buffer=False,  # everything is in memory
             ) as file:
                 shape = schema if schema is not None else _with_constants(file, constants)
-                named = dict(zip(shape.names, shape if stored is None else stored, strict=True))
-                return _Reading(file, shape, named, constants, _leaves(metadata), deleted).read(columns, predicate)
+                contents = contents_of(metadata, shape, stored, constants)
+                return _Reading(file, contents, deleted).read(columns, predicate)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -195,23 +201,28 @@ def _with_constants(file: pq.ParquetFile, constants: Mapping[str, pa.Scalar]) ->
     return schema.remove_metadata()
 
 
+def _opened(data: Any) -> tuple[pq.FileMetaData, pa.NativeFile]:
+    if isinstance(data, Chunks):
+        return data.metadata, pa.PythonFile(ChunkFile(data), mode="r")
+    source = pa.BufferReader(pa.py_buffer(data))
+    return pq.read_metadata(source), source
+
+
 @dataclass(frozen=True, slots=True)
 class _Reading:
     file: pq.ParquetFile
-    schema: pa.Schema
-    stored: Mapping[str, pa.Field]
-    constants: Mapping[str, pa.Scalar]
-    leaves: Mapping[str, int]
+    contents: Contents
     deleted: NDArray[np.int64] | None = None
 
     def read(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
-        wanted = list(self.schema.names if columns is None else columns)
+        schema = self.contents.schema
+        wanted = list(schema.names if columns is None else columns)
         tested = sorted(columns_of(predicate) - set(wanted)) if predicate is not None else []
         for name in [*wanted, *tested]:
-            if name not in self.schema.names:
-                raise InvalidQueryError(f"there is no column {name!r}: there are {', '.join(self.schema.names)}")
+            if name not in schema.names:
+                raise InvalidQueryError(f"there is no column {name!r}: there are {', '.join(schema.names)}")
         names = [*wanted, *tested]
-        groups = self._groups(predicate)
+        groups = self.contents.groups(predicate)
         rows = sum(self.file.metadata.row_group(group).num_rows for group in groups)
         raw = self._raw(names, groups)
         found = pa.table({name: self._conformed(raw, name, rows) for name in names} or {"": pa.nulls(rows)})
@@ -221,16 +232,13 @@ class _Reading:
             found = filter_rows(found, predicate)
         if not wanted:  # a table without columns still counts its rows
             return found.select([])
-        return found.select(wanted).cast(pa.schema([self.schema.field(name) for name in wanted]))
+        return found.select(wanted).cast(pa.schema([schema.field(name) for name in wanted]))
 
     def _raw(self, names: Sequence[str], groups: list[int]) -> pa.Table:
         """Return what the file stores of the columns; one that is null throughout need not be decoded."""
-        physical = self.file.schema_arrow
-        named = ((name, find(physical, self.stored[name])) for name in names if name not in self.constants)
-        held = {name: field.name for name, field in named if field is not None}
         if not groups:
-            return _renamed(physical.empty_table(), held)
-        filled = {name: stored for name, stored in held.items() if not self._is_empty(stored, groups)}
+            return _renamed(self.file.schema_arrow.empty_table(), self.contents.held(names))
+        filled = self.contents.filled(names, groups)
         if not filled:
             return pa.table({})
         return _renamed(self.file.read_row_groups(groups, columns=list(filled.values())), filled)
@@ -242,66 +250,19 @@ class _Reading:
         living[deleted] = False
         return np.concatenate([living[starts[group] : starts[group + 1]] for group in groups] or [living[:0]])
 
-    def _is_empty(self, name: str, groups: list[int]) -> bool:
-        leaf = self.leaves.get(name)
-        if leaf is None:
-            return False
-        chunks = [self.file.metadata.row_group(group).column(leaf) for group in groups]
-        known = [(chunk.num_values, chunk.statistics) for chunk in chunks]
-        return all(
-            statistics is not None and statistics.has_null_count and statistics.null_count == values
-            for values, statistics in known
-        )
-
     def _conformed(self, raw: pa.Table, name: str, rows: int) -> Any:
-        kind = self.schema.field(name).type
-        if name in self.constants:
-            return pa.repeat(self.constants[name].cast(kind), rows)
+        kind = self.contents.schema.field(name).type
+        if name in self.contents.constants:
+            return pa.repeat(self.contents.constants[name].cast(kind), rows)
         if name not in raw.column_names:
             return pa.nulls(rows, kind)
         column = raw[name]
-        return column if _plain(column.type) == kind else align(column, self.stored[name], kind)
-
-    def _groups(self, predicate: Expression | None) -> list[int]:
-        metadata = self.file.metadata
-        every = range(metadata.num_row_groups)
-        if predicate is None:
-            return list(every)
-        rows = pa.array([metadata.row_group(group).num_rows for group in every], pa.int64())
-        bounds = {name: known for name in columns_of(predicate) if (known := self._bounds(name)) is not None}
-        return [
-            group for group, keep in zip(every, may_match(predicate, bounds, rows).to_pylist(), strict=True) if keep
-        ]
-
-    def _bounds(self, name: str) -> Bounds | None:
-        kind = _plain(self.schema.field(name).type)
-        count = self.file.metadata.num_row_groups
-        if name in self.constants:
-            value = self.constants[name]
-            same = pa.repeat(value.cast(kind), count)
-            return Bounds(same, same, pa.repeat(pa.scalar(0, pa.int64()), count)) if value.is_valid else None
-        physical = find(self.file.schema_arrow, self.stored[name])
-        leaf = self.leaves.get(physical.name) if physical is not None else None
-        if physical is None or leaf is None:
-            return None
-        found = [_group_bounds(self.file.metadata.row_group(group).column(leaf)) for group in range(count)]
-        try:
-            stored = _plain(physical.type)
-            low, high = (pa.array([each[at] for each in found], stored).cast(kind) for at in (0, 1))
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):
-            return None
-        return Bounds(low, high, pa.array([each[2] for each in found], pa.int64()))
+        return column if plain(column.type) == kind else align(column, self.contents.stored[name], kind)
 
 
 def _renamed(table: pa.Table, names: Mapping[str, str]) -> pa.Table:
     """Return the columns under the table's names for them: `names` says which is which in the file."""
     return pa.table({name: table[stored] for name, stored in names.items()})
-
-
-def _leaves(metadata: pq.FileMetaData) -> dict[str, int]:
-    """Return where each column's chunk is in a row group; a nested column has none under its own name."""
-    schema = metadata.schema
-    return {schema.column(index).path: index for index in range(len(schema))}
 
 
 def _coded_in_file(metadata: pq.FileMetaData) -> set[str]:
@@ -320,18 +281,3 @@ def _coded_in_file(metadata: pq.FileMetaData) -> set[str]:
 
 def _is_coded(kind: Any) -> bool:
     return bool(pa.types.is_dictionary(kind))
-
-
-def _plain(kind: Any) -> Any:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _group_bounds(chunk: Any) -> tuple[Any, Any, int | None]:
-    known = chunk.statistics
-    if known is None:
-        return None, None, None
-    nulls = known.null_count if known.has_null_count else None
-    try:
-        return (known.min, known.max, nulls) if known.has_min_max else (None, None, nulls)
-    except (ValueError, pa.ArrowException):  # a foreign writer cut text inside a character
-        return None, None, nulls
