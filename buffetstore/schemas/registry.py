@@ -132,7 +132,7 @@ class Registry:
         return sorted(self._contracts[data_type], key=lambda version: tuple(map(int, version.split("."))))
 
     def _newest(self, data_type: str) -> str:
-        """Return the newest version that is no mere find: what this program writes must not hang on what it has read."""
+        """Return the newest version that is no mere find: what is written must not hang on what has been read."""
         known = self.versions(data_type)
         return next((each for each in reversed(known) if (data_type, each) not in self._found), known[-1])
 

@@ -185,13 +185,10 @@ class DataStorage(ABC):
         ------
         SchemaValidationError
             Rows have errors; `result` holds them all, nothing was stored.
-        IncompatibleSchemaError
-            The rows' schema version may not stand beside those that are stored; `reasons` lists why. Nothing was
-            stored, and the data type is as it was.
         IdempotencyKeyReusedError
             Other rows were stored under the key; nothing was stored.
-        UnknownDataTypeError, UnknownSchemaVersionError, MappingError, InvalidInputError
-            The call cannot be right; nothing was stored.
+        UnknownDataTypeError, UnknownSchemaVersionError, IncompatibleSchemaError, MappingError, InvalidInputError
+            The call cannot be right, or its version may not stand beside those stored (`reasons`); nothing was stored.
         CommitConflictError, CommitUnknownError
             As the table's commit raises them; after the latter send the same again under the same key.
         """
