@@ -22,9 +22,10 @@ from buffetstore.expressions import columns_of
 from buffetstore.objects.helpers import head as head_of
 from buffetstore.resilience.concurrency import gather, ordered
 from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.change_parts import LiveFiles, read_part
+from buffetstore.tables.change_parts import read_part
 from buffetstore.tables.features import CHANGE_COLUMNS, check_readable
 from buffetstore.tables.kept_times import kept_times
+from buffetstore.tables.live_files import LiveFiles
 from buffetstore.tables.load import load
 from buffetstore.tables.log import MEND, commit_key, read_entry
 from buffetstore.tables.reading import check_columns
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from buffetstore.expressions import Expression
-    from buffetstore.tables.change_parts import Part
+    from buffetstore.tables.live_files import Parts
     from buffetstore.tables.log import Entry
     from buffetstore.tables.snapshot import Snapshot
 
@@ -178,7 +179,7 @@ class FeedMethods(WritableTable):
                         yield change
 
     async def _told(
-        self, told: Sequence[tuple[Entry, Snapshot, list[Part]]], start: Cursor, asked: _Asked
+        self, told: Sequence[tuple[Entry, Snapshot, Parts]], start: Cursor, asked: _Asked
     ) -> AsyncGenerator[Change, None]:
         """Yield the changes of some commits while those of the next files are being read."""
         begun: deque[tuple[Entry, Cursor]] = deque()
@@ -188,7 +189,7 @@ class FeedMethods(WritableTable):
             for entry, snapshot, found, seen in parts:
                 shape = replace(snapshot, version=entry.version)
                 names = snapshot.schema.names if asked.columns is None else asked.columns
-                for index, part in enumerate(found[seen:], seen + 1):
+                for index, part in enumerate(found.since(seen), seen + 1):
                     begun.append((entry, Cursor(entry.version, index if index < len(found) else None)))
                     yield partial(
                         read_part,
@@ -200,7 +201,7 @@ class FeedMethods(WritableTable):
                         predicate=asked.predicate,
                     )
 
-        sizes = (part.size for _, _, found, seen in parts for part in found[seen:])
+        sizes = (size for _, _, found, seen in parts for size in found.sizes(seen))
         async with aclosing(ordered(calls(), sizes)) as tables:
             async for rows in tables:
                 entry, cursor = begun.popleft()
@@ -311,7 +312,7 @@ class FeedMethods(WritableTable):
 
 def _parts(
     entries: Sequence[Entry], snapshot: Snapshot, live: LiveFiles, asked: _Asked
-) -> list[tuple[Entry, Snapshot, list[Part]]]:
+) -> list[tuple[Entry, Snapshot, Parts]]:
     """Return what each commit changed, and what its rows look like."""
     live.look_up(entries)
     told = []
