@@ -63,14 +63,21 @@ class TableView:
         """Name, id, partition columns and configuration."""
         return self.snapshot.metadata
 
-    def files(self, filters: Filters | None = None) -> pa.Table:
-        """Return the data files, with filters those that may hold a row that satisfies them.
+    def files(self) -> pa.Table:
+        """Return the data files, without their statistics, which `snapshot.with_statistics` gives."""
+        return self.snapshot.files
 
-        They are without their statistics, which `snapshot.with_statistics` gives. The first filter on a column of a
-        table of very many files takes a while; `scan` and `to_arrow` do not wait for it on the event loop.
+    async def find_files(self, filters: Filters | None) -> pa.Table:
+        """Return the data files that may hold a row that satisfies the filters; no file with such a row is left out.
+
+        The first filter on a column of a table of very many files takes a while, in a thread.
+
+        Raises
+        ------
+        InvalidQueryError
+            A column is not in the table, or the filters are malformed.
         """
-        predicate = predicate_of(filters)
-        return self.snapshot.files if predicate is None else self.snapshot.prune(predicate)
+        return await _files_for(self.snapshot, None, predicate_of(filters))
 
     async def to_arrow(self, columns: Sequence[str] | None = None, filters: Filters | None = None) -> pa.Table:
         """Return the rows that satisfy the filters, whole in memory.

@@ -32,8 +32,7 @@ def report(found: dict[str, dict[str, float]]) -> str:
 def test_the_loop_beside_a_hundred_thousand_files(tmp_path: Path) -> None:
     found = measure(tmp_path, 100_000)
     print(f"\n100,000 files; stalls include what the machine does besides, steps are CPU of the loop\n{report(found)}")
-    # A feed makes a value of each file of a commit, which the collector looks through: here of all files at once.
-    assert max(figures["step_ms"] for call, figures in found.items() if call != "changes") < 25
+    assert max(figures["step_ms"] for figures in found.values()) < 10
 
 
 def test_the_benchmark_itself_works(tmp_path: Path) -> None:

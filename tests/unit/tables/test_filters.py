@@ -39,7 +39,7 @@ async def test_they_choose_rows_and_files():
     table = await DeltaTable.create(MemoryStore(), "t", pa.schema([("k", pa.int64())]))
     for keys in ([1, 2], [3, 4]):
         await table.append(pa.table({"k": keys}))
-    assert table.files([("k", ">", 2)]).num_rows == 1
+    assert (await table.find_files([("k", ">", 2)])).num_rows == 1
     assert (await table.to_arrow(filters=[("k", "in", [1, 4])]))["k"].to_pylist() == [1, 4]
     assert [batch.num_rows async for batch in table.scan(filters=[("k", "<", 2)])] == [1]
     with pytest.raises(InvalidQueryError, match="no column 'z'"):

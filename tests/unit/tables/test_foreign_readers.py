@@ -125,7 +125,7 @@ async def test_odd_partition_values_are_found_by_all(tmp_path) -> None:
     assert sorted(duckdb_rows(tmp_path / "t", "n")) == [(n,) for n in range(2 * len(symbols))]
     only = await table.to_arrow(["n"], Comparison("symbol", "==", "BTC/USD"))
     assert sorted(only["n"].to_pylist()) == [1, 1 + len(symbols)]
-    assert table.files(Comparison("symbol", "==", "BTC/USD")).num_rows == 2
+    assert (await table.find_files(Comparison("symbol", "==", "BTC/USD"))).num_rows == 2
 
 
 async def test_foreign_readers_prune_rightly_by_our_statistics(tmp_path, every_type) -> None:
@@ -227,5 +227,5 @@ async def test_cut_statistics_of_deltalake_lose_no_row(tmp_path) -> None:
     for moment, price in zip(moments, prices, strict=True):
         assert (await table.to_arrow(filters=Comparison("t", "==", moment))).num_rows == 1
         assert (await table.to_arrow(filters=Comparison("p", "==", price))).num_rows == 1
-    assert table.files(Comparison("t", ">", datetime(2024, 1, 2, tzinfo=UTC))).num_rows == 0
-    assert table.files(Comparison("p", ">", Decimal(1234567890123556789))).num_rows == 0
+    assert (await table.find_files(Comparison("t", ">", datetime(2024, 1, 2, tzinfo=UTC)))).num_rows == 0
+    assert (await table.find_files(Comparison("p", ">", Decimal(1234567890123556789)))).num_rows == 0

@@ -151,7 +151,7 @@ async def test_a_checkpoint_alone_is_a_table(table, store, parts, hint) -> None:
     files = again.snapshot.with_statistics().to_pylist()
     assert [file["min.k"] for file in files] == [1, 2, 3, 4]
     assert dict(files[0]["tags"]) == {"tag": "yes"}
-    assert again.files(Comparison("k", ">", 3)).num_rows == 1
+    assert (await again.find_files(Comparison("k", ">", 3))).num_rows == 1
     await again.append(pa.table({"k": [5]}))
     await again.delete(Comparison("k", "==", 1))
     assert await keys_of(store) == [2, 3, 4, 5]

@@ -113,6 +113,7 @@ async def followed(table: DeltaTable) -> None:
 
 CALLS: dict[str, Callable[[DeltaTable], Awaitable[Any]]] = {
     "refresh": lambda table: table.refresh(),
+    "find_files": lambda table: table.find_files(INSIDE),
     "to_arrow": lambda table: table.to_arrow(filters=INSIDE),
     "append": lambda table: table.append(rows("NEW")),
     "overwrite": lambda table: table.overwrite(rows("ONE")),

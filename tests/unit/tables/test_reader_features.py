@@ -123,7 +123,7 @@ async def test_columns_under_other_names(store, mode) -> None:
         {"n": None, "part": "p", "s": one, "many": []},
     ]
     assert (await table.to_arrow(["part"], Comparison("n", ">", 1))).to_pylist() == [{"part": "p"}]
-    assert table.files(Comparison("n", ">", 2)).num_rows == 0
+    assert (await table.find_files(Comparison("n", ">", 2))).num_rows == 0
     with pytest.raises(UnsupportedFeatureError, match="columnMapping"):
         await table.append(pa.table({"n": [3]}))
 
@@ -142,7 +142,7 @@ async def test_a_column_that_went_and_came_again_under_its_name_has_no_bounds_fr
     kept = mapped("k", "long", 1, "c0")
     await put_log(store, 0, protocol, metadata([kept, mapped("n", "long", 2, "c1")], **mode), old)
     table = await DeltaTable.open(store, "t")
-    assert table.files(Comparison("n", "<", 5)).num_rows == 0
+    assert (await table.find_files(Comparison("n", "<", 5))).num_rows == 0
     await put_log(store, 1, metadata([kept], **mode))
     await put_log(store, 2, metadata([kept, mapped("n", "long", 3, "c2")], **mode))
     for each in (await DeltaTable.open(store, "t"), table):

@@ -77,9 +77,9 @@ async def test_rows_are_neither_added_nor_removed(table) -> None:
 
 async def test_statistics_prune_by_the_new_name(table) -> None:
     await table.rename_column("k", "key")
-    assert table.files(Comparison("key", ">", 3)).num_rows == 1
+    assert (await table.find_files(Comparison("key", ">", 3))).num_rows == 1
     await table.widen_column("p", pa.decimal128(20, 4))
-    assert table.files(Comparison("p", ">", Decimal(1))).num_rows == 1
+    assert (await table.find_files(Comparison("p", ">", Decimal(1)))).num_rows == 1
     found = await table.to_arrow(filters=Comparison("p", ">", Decimal("1.2")))
     assert found["p"].to_pylist() == [Decimal("1.2500")]
 

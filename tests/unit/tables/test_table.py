@@ -97,7 +97,7 @@ async def test_columns_and_predicates(table) -> None:
     await table.append(rows(*range(10)), layout=in_twos)
     found = await table.to_arrow(["v", "k"], And((Comparison("k", ">", 2), Comparison("k", "<", 5))))
     assert found.to_pydict() == {"v": ["a", "a"], "k": [3, 4]}
-    assert table.files(Comparison("k", "==", 3)).num_rows == 1
+    assert (await table.find_files(Comparison("k", "==", 3))).num_rows == 1
     assert (await table.to_arrow(["k"], Comparison("k", "==", 99))).schema.equals(pa.schema([SCHEMA.field("k")]))
     assert (await table.to_arrow([])).num_rows == 10
     for ask in ({"columns": ["nope"]}, {"filters": Comparison("nope", "==", 1)}):
@@ -126,7 +126,7 @@ async def test_a_fetcher_can_stand_in_for_the_store(table) -> None:
         async with await table.store.get(key) as result:
             return await result.read()
 
-    found = await table.read_files(table.files(Comparison("k", "==", 3)), ["k"], fetch=fetch)
+    found = await table.read_files(await table.find_files(Comparison("k", "==", 3)), ["k"], fetch=fetch)
     assert found["k"].to_pylist() == [3]
     assert asked == [
         (f"raw/t/{path}", size)

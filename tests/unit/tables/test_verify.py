@@ -34,8 +34,8 @@ async def table(store) -> DeltaTable:
     return table
 
 
-def path_of(table: DeltaTable, key: int) -> str:
-    return table.files(Comparison("k", "==", key))["path"][0].as_py()
+async def path_of(table: DeltaTable, key: int) -> str:
+    return (await table.find_files(Comparison("k", "==", key)))["path"][0].as_py()
 
 
 async def put(store, key: str, data: bytes) -> None:
@@ -78,7 +78,7 @@ async def test_it_takes_one_listing_and_nothing_for_each_file(store, table) -> N
 
 
 async def test_missing_and_truncated_files_are_named(store, table) -> None:
-    gone, cut = path_of(table, 1), path_of(table, 2)
+    gone, cut = await path_of(table, 1), await path_of(table, 2)
     await store.delete([f"t/{gone}"])
     whole = await get_bytes(store, f"t/{cut}")
     await put(store, f"t/{cut}", whole[:-10])
@@ -95,7 +95,7 @@ async def test_missing_and_truncated_files_are_named(store, table) -> None:
 
 
 async def test_a_flipped_byte_is_found_by_reading(store, table) -> None:
-    path = path_of(table, 3)
+    path = await path_of(table, 3)
     data = bytearray(await get_bytes(store, f"t/{path}"))
     for at in range(4, 60):
         data[at] ^= 0xFF
@@ -223,7 +223,7 @@ async def test_a_damaged_checkpoint_is_told(store, table) -> None:
 
 class TestRepair:
     async def test_missing_files_are_taken_out(self, store, table) -> None:
-        gone = path_of(table, 1)
+        gone = await path_of(table, 1)
         await store.delete([f"t/{gone}"])
         planned = await table.repair()
         assert (planned.removed, planned.version) == ((gone,), 5)
@@ -240,7 +240,7 @@ class TestRepair:
         assert (await table.repair(dry_run=False)).version == 6
 
     async def test_a_file_that_is_back_stays(self, store, table) -> None:
-        gone = f"t/{path_of(table, 1)}"
+        gone = f"t/{await path_of(table, 1)}"
         data = await get_bytes(store, gone)
         await store.delete([gone])
         report = await table.verify()
@@ -251,7 +251,7 @@ class TestRepair:
         assert (await table.to_arrow()).num_rows == 10
 
     async def test_other_writers_may_write_meanwhile(self, store, table) -> None:
-        gone = f"t/{path_of(table, 1)}"
+        gone = f"t/{await path_of(table, 1)}"
         await store.delete([gone])
         other = await DeltaTable.open(store, "t")
         await other.append(rows(50))
@@ -261,7 +261,7 @@ class TestRepair:
         assert sorted((await table.to_arrow())["k"].to_pylist()) == [2, 4, 5, 6, 7, 8, 9, 50]
 
     async def test_what_cannot_be_mended_is_told(self, store, table) -> None:
-        cut = path_of(table, 2)
+        cut = await path_of(table, 2)
         await put(store, f"t/{cut}", b"short")
         done = await table.repair(dry_run=False)
         assert (done.removed, done.version) == ((), 5)
@@ -270,7 +270,7 @@ class TestRepair:
     async def test_an_append_only_table_loses_no_file(self, store) -> None:
         table = await DeltaTable.create(store, "t", SCHEMA, configuration={"delta.appendOnly": "true"})
         await table.append(rows(1))
-        await store.delete([f"t/{path_of(table, 1)}"])
+        await store.delete([f"t/{await path_of(table, 1)}"])
         assert len((await table.repair()).removed) == 1
         with pytest.raises(UnsupportedOperationError, match="append-only"):
             await table.repair(dry_run=False)
