@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from buffetstore.expressions import bucket, col, count
+    from buffetstore.ingest import import_file
     from buffetstore.manager import GCSStorageManager, StorageManager
     from buffetstore.monitoring import StorageMetrics
     from buffetstore.objects.layers import Layers
@@ -83,6 +84,7 @@ __all__ = [
     "bucket",
     "col",
     "count",
+    "import_file",
     "ohlc",
 ]
 
@@ -90,6 +92,7 @@ _HOMES = {
     "config": ("AzureConfig", "GCSConfig", "LayerConfig", "S3Config"),
     "errors": tuple(name for name in __all__ if name.endswith("Error")),
     "expressions": ("bucket", "col", "count"),
+    "ingest": ("import_file",),
     "manager": ("GCSStorageManager", "StorageManager"),
     "monitoring": ("StorageMetrics",),
     "objects.layers": ("Layers",),

@@ -147,7 +147,7 @@ class LakeStorage(TableUpkeep):
             options = constants | {"mapping": mapping, "extra": extra, "available_at": available_at, "tz": tz}
             verdict = await judged(self.validate, data, data_type, version, on_invalid, level=level, **options)
             counts["rows_rejected"] = len(verdict.rejected)
-            rows = rows_to_store(verdict, on_invalid)
+            rows = await in_thread(rows_to_store, verdict, on_invalid)
             lineage = lineage_of(
                 verdict.schema_version,
                 inputs,
