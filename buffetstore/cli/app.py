@@ -20,6 +20,7 @@ from buffetstore.cli import (
     doctor,
     emulate,
     ingest,
+    layout,
     lineage,
     quality,
     quarantine,
@@ -55,6 +56,7 @@ app.command("history", rich_help_panel=VERSIONS)(versions.history)
 app.command("restore", rich_help_panel=VERSIONS)(versions.restore)
 app.command("lineage", rich_help_panel=VERSIONS)(lineage.lineage)
 app.command("changes", rich_help_panel=VERSIONS)(changes.changes)
+app.command("analyze", rich_help_panel=VERSIONS)(layout.analyze)
 app.command("compact", rich_help_panel=VERSIONS)(upkeep.compact)
 app.command("vacuum", rich_help_panel=VERSIONS)(upkeep.vacuum)
 app.command("verify", rich_help_panel=VERSIONS)(upkeep.verify)

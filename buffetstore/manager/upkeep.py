@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from buffetstore.query import DataQuery, QueryAnswer
-    from buffetstore.storage import DataFile
+    from buffetstore.query import DataQuery, LayoutAction, LayoutReport, QueryAnswer
+    from buffetstore.storage import DataFile, LayoutChange
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
@@ -110,6 +110,19 @@ class ManagedUpkeep(VersionedStorage):
         return await (await self._storage()).compact(
             data_type, filters=filters, date_range=date_range, target_bytes=target_bytes, progress=progress
         )
+
+    async def analyze(self, data_type: str, *, unneeded: bool = False) -> LayoutReport:
+        return await (await self._storage()).analyze(data_type, unneeded=unneeded)
+
+    async def apply(
+        self,
+        report: LayoutReport,
+        actions: Sequence[LayoutAction] | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> LayoutChange:
+        return await (await self._storage()).apply(report, actions, dry_run=dry_run, progress=progress)
 
     async def vacuum(
         self,

@@ -6,8 +6,10 @@ from buffetstore.query.answer import ArrowRows, QueryAnswer
 from buffetstore.query.binding import BoundPlan, bind, bind_expression
 from buffetstore.query.cache_manager import CacheManager
 from buffetstore.query.executor import QueryExecutor, counts_of
+from buffetstore.query.layout_report import Compact, LayoutAction, LayoutFinding, LayoutReport, Vacuum
 from buffetstore.query.model import DataQuery
 from buffetstore.query.optimizer import QueryOptimizer
+from buffetstore.query.partition_analyzer import PartitionAnalyzer
 from buffetstore.query.plan import QueryPlan
 from buffetstore.query.recorded import QueryLog, RecordedFilter, RecordedQuery
 from buffetstore.query.shape import Order, ohlc
@@ -16,8 +18,13 @@ __all__ = [
     "ArrowRows",
     "BoundPlan",
     "CacheManager",
+    "Compact",
     "DataQuery",
+    "LayoutAction",
+    "LayoutFinding",
+    "LayoutReport",
     "Order",
+    "PartitionAnalyzer",
     "QueryAnswer",
     "QueryExecutor",
     "QueryLog",
@@ -25,6 +32,7 @@ __all__ = [
     "QueryPlan",
     "RecordedFilter",
     "RecordedQuery",
+    "Vacuum",
     "bind",
     "bind_expression",
     "counts_of",

@@ -13,7 +13,7 @@ from buffetstore.storage.quarantine import QuarantineSummary, QuarantineTables
 from buffetstore.storage.registry import StoredSchemas
 from buffetstore.storage.replay import ReplayResult
 from buffetstore.storage.schema_store import ModeChange
-from buffetstore.storage.versioned import DataFile, VersionedStorage
+from buffetstore.storage.versioned import DataFile, LayoutChange, VersionedStorage
 
 __all__ = [
     "CheckResult",
@@ -22,6 +22,7 @@ __all__ = [
     "DataTypeDescription",
     "DeleteResult",
     "LakeStorage",
+    "LayoutChange",
     "Lineage",
     "LineageGraph",
     "LineageStep",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.compute as pc
 
 from buffetstore.errors import TableNotFoundError, TableVersionNotFoundError, UnknownDataTypeError
-from buffetstore.monitoring.events import Hook, observed
+from buffetstore.monitoring.events import observed
 from buffetstore.query import DataQuery, QueryOptimizer, bind
 from buffetstore.resilience.threads import give_way, in_thread
-from buffetstore.storage.joins import AsofJoins
 from buffetstore.storage.layout import file_stem
+from buffetstore.storage.layout_upkeep import LayoutUpkeep
 from buffetstore.storage.lineage_graph import State, Walker, check_walk
 from buffetstore.storage.quality import QualityChecks
 from buffetstore.storage.versioned import DataFile
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from buffetstore.storage.known_schemas import KnownSchemas
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.history import CommitRecord
     from buffetstore.tables.idempotency import IdempotencyKey
@@ -39,11 +38,8 @@ if TYPE_CHECKING:
 _FILES = 500  # made into values at a time
 
 
-class TableUpkeep(AsofJoins):
+class TableUpkeep(LayoutUpkeep):
     """What follows from `table` alone."""
-
-    known: KnownSchemas
-    _hook: Hook
 
     async def _self(self) -> Any:
         """Return the storage itself, for its parts, which may wait for one to start."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from buffetstore.query import DataQuery, QueryAnswer
+    from buffetstore.query import DataQuery, LayoutAction, LayoutReport, QueryAnswer
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
@@ -44,6 +44,24 @@ class DataFile:
     modified: datetime
     start: datetime | None = None
     end: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutChange:
+    """What was done about a layout, or would be.
+
+    Parameters
+    ----------
+    before, after:
+        How it was, and how it is; without the latter nothing was changed.
+    actions, results:
+        What was done, and what each came to.
+    """
+
+    before: LayoutReport
+    after: LayoutReport | None
+    actions: tuple[LayoutAction, ...]
+    results: tuple[CompactResult | VacuumResult, ...]
 
 
 class VersionedStorage(DataStorage):
@@ -221,6 +239,40 @@ class VersionedStorage(DataStorage):
             The size of the files to come.
         progress:
             Told the bytes that were replaced, and how many there are in all, as the work goes on.
+        """
+
+    @abstractmethod
+    async def analyze(self, data_type: str, *, unneeded: bool = False) -> LayoutReport:
+        """Return what hurts in the layout of a data type, and what would mend it.
+
+        It looks at the list of files and at the queries that this storage has answered since it was opened, of which
+        columns and kinds of filters are remembered but no values; no data file is read.
+
+        Parameters
+        ----------
+        unneeded:
+            Look for files that no version within retention needs, too: one listing of the table's folder.
+        """
+
+    @abstractmethod
+    async def apply(
+        self,
+        report: LayoutReport,
+        actions: Sequence[LayoutAction] | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> LayoutChange:
+        """Do what a report of `analyze` says, beside readers and writers, and look again.
+
+        Parameters
+        ----------
+        actions:
+            What is done, in this order; None is all of `report.actions`.
+        dry_run:
+            Change nothing, and tell what would be.
+        progress:
+            Told, for each action, how much is done and of how much, as `compact` and `vacuum` tell it.
         """
 
     @abstractmethod

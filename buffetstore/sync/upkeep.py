@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from buffetstore import manager as awaited
-    from buffetstore.query import DataQuery, QueryAnswer
-    from buffetstore.storage import DataFile
+    from buffetstore.query import DataQuery, LayoutAction, LayoutReport, QueryAnswer
+    from buffetstore.storage import DataFile, LayoutChange
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.feed import Change, Cursor
     from buffetstore.tables.history import CommitRecord
@@ -103,6 +103,19 @@ class BlockingUpkeep:
                 data_type, filters=filters, date_range=date_range, target_bytes=target_bytes, progress=progress
             )
         )
+
+    def analyze(self, data_type: str, *, unneeded: bool = False) -> LayoutReport:
+        return LOOP.run(self._awaited.analyze(data_type, unneeded=unneeded))
+
+    def apply(
+        self,
+        report: LayoutReport,
+        actions: Sequence[LayoutAction] | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> LayoutChange:
+        return LOOP.run(self._awaited.apply(report, actions, dry_run=dry_run, progress=progress))
 
     def vacuum(
         self,

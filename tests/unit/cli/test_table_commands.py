@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-VERSIONED = ("history", "restore", "changes", "compact", "vacuum", "verify", "repair")
+VERSIONED = ("history", "restore", "changes", "analyze", "compact", "vacuum", "verify", "repair")
 ALONE = [(name,) for name in VERSIONED if name != "restore"]
 SHORT = ("--retention", "0 hours", "--allow-short-retention")
 
@@ -101,6 +101,21 @@ def test_compact(filled) -> None:
     assert "became 1 file" in done.out
     assert filled("compact", "market_data", "--json").json["commits"] == 0
     assert rows(filled) == 3
+
+
+def test_analyze(filled) -> None:
+    shown = filled("analyze", "market_data")
+    assert shown.code == 0
+    assert "fine_buckets: 3 buckets of time hold 1 rows each" in shown.out
+    assert "buffetstore analyze market_data --apply does it: compact to files of 128 MiB" in shown.out
+    would = filled("analyze", "market_data", "--apply", "--dry-run", "--json").json
+    assert (would["change"]["results"][0]["files_added"], would["change"]["after"]) == (1, None)
+    assert filled("analyze", "market_data", "--json").json["files"] == 3
+    done = filled("analyze", "market_data", "--apply")
+    assert "3 files became 1 file; 0 findings left" in done.out
+    assert rows(filled) == 3
+    again = filled("analyze", "market_data", "--apply", "--unneeded")
+    assert "nothing hurts" in again.out
 
 
 def test_vacuum(filled) -> None:

@@ -18,7 +18,7 @@ from buffetstore.errors import (
     UnknownDataTypeError,
 )
 from buffetstore.objects import MemoryStore, list_all
-from buffetstore.query import DataQuery
+from buffetstore.query import DataQuery, LayoutReport
 from buffetstore.storage import LakeStorage, VersionedStorage, read_lineage
 from buffetstore.testing.data_storage import bar, bars, keys
 
@@ -208,6 +208,8 @@ CALLS: dict[str, Callable[[VersionedStorage, str], Awaitable[Any]]] = {
     "history": lambda lake, name: lake.history(name),
     "restore": lambda lake, name: lake.restore(name, 0),
     "compact": lambda lake, name: lake.compact(name),
+    "analyze": lambda lake, name: lake.analyze(name),
+    "apply": lambda lake, name: lake.apply(LayoutReport(name, 0, 0, 0, 0, 0)),
     "vacuum": lambda lake, name: lake.vacuum(name),
     "verify": lambda lake, name: lake.verify(name),
     "repair": lambda lake, name: lake.repair(name),
