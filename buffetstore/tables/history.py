@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
+from collections import deque
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,20 +18,22 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import CommitInfo
+from buffetstore.tables.kept_history import kept_commits
 from buffetstore.tables.kept_times import kept_times
 from buffetstore.tables.load import load
-from buffetstore.tables.log import MEND, commit_key
+from buffetstore.tables.log import MEND, commit_info, commit_key
 from buffetstore.tables.operations.restore import restore_files
 from buffetstore.tables.results import RestoreResult
 from buffetstore.tables.time_travel import committed_times, version_at
 from buffetstore.tables.writable import WritableTable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.conflicts import Proposal
     from buffetstore.tables.idempotency import IdempotencyKey
+    from buffetstore.tables.kept_history import KeptCommit
     from buffetstore.tables.snapshot import Snapshot
 
 _WINDOW = 64
@@ -80,8 +83,9 @@ class HistoryMethods(WritableTable):
     def history(self, limit: int | None = None) -> History:
         """Return the latest `limit` commits, newest first: awaited a list, or iterated by ``async for``.
 
-        It comes to the latest version first, and ends at the oldest commit that is still in the log. Entries are read
-        in parallel, 64 at a time.
+        It comes to the latest version first. Entries are read in parallel, 64 at a time. Where entries have been
+        cleaned up it goes on with what was kept of them, and ends at the oldest commit that is known: others clean up
+        without keeping anything.
 
         Raises
         ------
@@ -89,6 +93,8 @@ class HistoryMethods(WritableTable):
             `limit` is negative.
         CorruptLogError
             An entry is damaged; the message names it.
+        CorruptFileError
+            So is what was kept of entries.
         """
         if limit is not None and limit < 0:
             raise InvalidInputError(f"limit {limit} is negative")
@@ -102,10 +108,18 @@ class HistoryMethods(WritableTable):
         for start in count(newest, -_WINDOW):
             versions = range(start, max(start - _WINDOW, oldest - 1), -1)
             found = await gather([partial(_read_record, self.store, self.path, version) for version in versions])
-            for record in found:
-                if record is not None:
-                    yield record if record.committed_at else replace(record, committed_at=stamps.get(record.version))
-            if len(versions) < _WINDOW or all(record is None for record in found):
+            logged = [_stamped(record, stamps.get(record.version)) for record in found if record is not None]
+            if len(logged) == len(found):
+                for record in logged:
+                    yield record
+                low = versions[-1] if versions else oldest
+            else:
+                low = versions[-1] if logged and versions[-1] > min(stamps) else oldest
+                kept = kept_commits(self.store, self.path, snapshot.metadata.id, versions[0], low)
+                async with aclosing(_merged(logged, kept, self.path)) as records:
+                    async for record in records:
+                        yield record
+            if low <= oldest:
                 return
 
     async def restore(
@@ -163,31 +177,52 @@ async def _read_record(store: ObjectStore, path: str, version: int) -> CommitRec
     return await in_thread(_record, data, path, version)
 
 
-def _lines_with(data: bytes, text: bytes) -> Iterator[bytes]:
-    """Yield the lines that have the text in them; the others, of which there may be many, are not made."""
-    at = data.find(text)
-    while at >= 0:
-        end = data.find(b"\n", at)
-        end = len(data) if end < 0 else end
-        yield data[data.rfind(b"\n", 0, at) + 1 : end]
-        at = data.find(text, end)
-
-
 def _record(data: bytes, path: str, version: int) -> CommitRecord:
+    with _named(path, version):
+        return _record_of(commit_info(data), version)
+
+
+def _kept_record(commit: KeptCommit, path: str) -> CommitRecord:
+    with _named(path, commit.version):
+        return _stamped(_record_of(commit.info, commit.version), commit.committed_at)
+
+
+@contextmanager
+def _named(path: str, version: int) -> Generator[None, None, None]:
     try:
-        bodies = (json.loads(line).get("commitInfo") for line in _lines_with(data, b'"commitInfo"'))
-        body = next((body for body in bodies if body is not None), None)
-        if body is None:
-            return CommitRecord(version)
-        info = CommitInfo.from_json(body)
-        stamp = info.in_commit_timestamp or info.timestamp
-        moment = datetime.fromtimestamp(stamp / 1000, UTC) if stamp else None
-        committed = moment if info.in_commit_timestamp else None
+        yield
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         key = commit_key(path, version)
         raise CorruptLogError(
             f"version {version} of table {path!r} cannot be read: {key!r}: {error}; {MEND}", key=key
         ) from error
+
+
+def _stamped(record: CommitRecord, moment: datetime | None) -> CommitRecord:
+    return record if record.committed_at else replace(record, committed_at=moment)
+
+
+async def _merged(
+    logged: Sequence[CommitRecord], kept: AsyncGenerator[KeptCommit, None], path: str
+) -> AsyncGenerator[CommitRecord, None]:
+    """Yield the records, newest first; where both have a version, that of the log."""
+    waiting = deque(logged)
+    async with aclosing(kept):
+        async for commit in kept:
+            while waiting and waiting[0].version > commit.version:
+                yield waiting.popleft()
+            if not waiting or waiting[0].version < commit.version:
+                yield _kept_record(commit, path)
+    for record in waiting:
+        yield record
+
+
+def _record_of(body: Mapping[str, Any] | None, version: int) -> CommitRecord:
+    if body is None:
+        return CommitRecord(version)
+    info = CommitInfo.from_json(body)
+    stamp = info.in_commit_timestamp or info.timestamp
+    moment = datetime.fromtimestamp(stamp / 1000, UTC) if stamp else None
     return CommitRecord(
         version,
         moment,
@@ -199,5 +234,5 @@ def _record(data: bytes, path: str, version: int) -> CommitRecord:
         info.commit_id,
         info.read_version,
         info.blind_append if "isBlindAppend" in body else None,
-        committed,
+        moment if info.in_commit_timestamp else None,
     )

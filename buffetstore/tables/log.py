@@ -16,7 +16,7 @@ from buffetstore.tables.actions import AddFile, CdcFile, CommitInfo, Metadata, P
 from buffetstore.tables.log_lines import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from buffetstore.objects.base import ObjectMeta, ObjectStore
     from buffetstore.tables.log_lines import Parsed
@@ -118,6 +118,28 @@ def parse_entry(data: bytes, path: str, version: int) -> Entry:
         It is empty, cut off, or not JSON lines of actions.
     """
     return parse_entries([data], path, [version])[0]
+
+
+def commit_info(data: bytes) -> dict[str, Any] | None:
+    """Return the body of an entry's `commitInfo`, None where it has none; other lines are not looked at.
+
+    Raises
+    ------
+    ValueError, AttributeError
+        The line is damaged.
+    """
+    bodies = (json.loads(line).get("commitInfo") for line in _lines_with(data, b'"commitInfo"'))
+    return next((body for body in bodies if body is not None), None)
+
+
+def _lines_with(data: bytes, text: bytes) -> Iterator[bytes]:
+    """Yield the lines that have the text in them; the others, of which there may be many, are not made."""
+    at = data.find(text)
+    while at >= 0:
+        end = data.find(b"\n", at)
+        end = len(data) if end < 0 else end
+        yield data[data.rfind(b"\n", 0, at) + 1 : end]
+        at = data.find(text, end)
 
 
 def _with_columns(parsed: Parsed, version: int) -> Entry | None:

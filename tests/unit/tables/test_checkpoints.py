@@ -213,13 +213,13 @@ async def test_cleaning_leaves_every_later_version_readable(store) -> None:
     for version in range(21):
         for key in (commit_key("t", version), f"{LOG}{version:020}.checkpoint.parquet"):
             aged.days[key] = 40 - 2 * version  # one entry every other day, the last one now
-    assert await clean_log(aged, "t", 10 * DAY) == 15 + 2
+    assert await clean_log(aged, "t", 10 * DAY, table.metadata.id) == 15 + 2
     # Versions 15 to 20 are at most ten days old; the checkpoint of 15 is where they begin.
     for version in range(15, 21):
         assert (await (await DeltaTable.open(store, "t", version=version)).to_arrow()).num_rows == version
     with pytest.raises(TableVersionNotFoundError, match="there are versions 15 to 20"):
         await DeltaTable.open(store, "t", version=14)
-    assert await clean_log(aged, "t", 10 * DAY) == 0
+    assert await clean_log(aged, "t", 10 * DAY, table.metadata.id) == 0
 
 
 @pytest.mark.parametrize("retention", [0, DAY // 2])
@@ -228,7 +228,7 @@ async def test_entries_younger_than_a_day_stay_whatever_a_table_says(store, rete
     for n in range(5):
         await table.append(rows(n))
     await table.checkpoint()
-    assert await clean_log(store, "t", retention) == 0
+    assert await clean_log(store, "t", retention, table.metadata.id) == 0
 
 
 async def test_a_commit_that_was_buried_is_not_acknowledged(store) -> None:
