@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from buffetstore.errors import InvalidInputError, MissingDependencyError
 from buffetstore.resilience.threads import give_way
+from buffetstore.schemas import with_nanoseconds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,6 +57,8 @@ class ArrowRows:
     def to_pandas(self, decimals: Decimals = "float") -> pd.DataFrame:
         """Return a pandas data frame: decimals as float64, or with ``decimals="exact"`` as Decimal objects.
 
+        Times that are kept with their nanoseconds apart are whole.
+
         Raises
         ------
         MissingDependencyError
@@ -68,6 +71,8 @@ class ArrowRows:
 
     def to_polars(self, decimals: Decimals = "float") -> pl.DataFrame:
         """Return a polars data frame: decimals as Float64, or with ``decimals="exact"`` as Decimal.
+
+        Times that are kept with their nanoseconds apart are whole.
 
         Raises
         ------
@@ -83,7 +88,8 @@ class ArrowRows:
     def _table(self, decimals: Decimals) -> pa.Table:
         if decimals not in {"float", "exact"}:
             raise InvalidInputError(f"decimals={decimals!r} is neither 'float' nor 'exact'")
-        return self.table if decimals == "exact" else with_floats(self.table)
+        table = with_nanoseconds(self.table)
+        return table if decimals == "exact" else with_floats(table)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +99,8 @@ class QueryAnswer(ArrowRows):
     Parameters
     ----------
     table:
-        The rows, exact: decimals as decimals, times as UTC microseconds.
+        The rows, exact: decimals as decimals, times as UTC microseconds (`buffetstore.schemas.with_nanoseconds` joins
+        those that have nanoseconds beside them).
     data_type, table_version:
         What was read, as of which version.
     partitions_scanned, partitions_total:

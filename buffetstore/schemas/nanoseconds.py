@@ -89,20 +89,22 @@ def agreed(name: str, given: pa.ChunkedArray, found: pa.ChunkedArray, errors: Fi
     return pc.coalesce(given, found)
 
 
-def with_nanoseconds(table: pa.Table, contract: Contract) -> pa.Table:
+def with_nanoseconds(table: pa.Table, contract: Contract | None = None) -> pa.Table:
     """Return rows with their times whole: `timestamp[ns]` in the place of microseconds and the column of the rest.
 
     Parameters
     ----------
     table:
         Any of the contract's columns. A time whose column of nanoseconds is not among them stays as it is.
+    contract:
+        Says which columns belong together; None goes by their names and types.
 
     Raises
     ------
     InvalidInputError
         A time is outside the years 1677 to 2262, which nanoseconds can count.
     """
-    for name, extra in split_fields(contract.schema).items():
+    for name, extra in split_fields(table.schema if contract is None else contract.schema).items():
         if not {name, extra} <= set(table.column_names):
             continue
         counts = table[name].cast(pa.timestamp("us", "UTC")).cast(pa.int64())

@@ -32,6 +32,8 @@ async def test_ticks_come_back_with_every_nanosecond() -> None:
             zip(joined["sequence"].to_pylist(), joined["timestamp"].cast(pa.int64()).to_pylist(), strict=True)
         )
         assert by_sequence == dict(enumerate(stamps, 1))
+        assert sorted(answer.to_pandas()["timestamp"].astype("int64")) == sorted(stamps)
+        assert sorted(answer.to_polars()["timestamp"].dt.epoch("ns")) == sorted(stamps)
         assert answer.table.schema.field("timestamp_nanoseconds").type == pa.int16()
         fine = DataQuery("trades", filters={"timestamp_nanoseconds": 790})
         assert (await lake.retrieve_data(fine)).table["sequence"].to_pylist() == [2]
