@@ -28,9 +28,11 @@ from buffetstore.formats import ParquetFormatter
 from buffetstore.monitoring.events import Hook, no_hook, observed
 from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor, QueryOptimizer, bind, counts_of
 from buffetstore.query.recorded import QueryLog
+from buffetstore.query.results_cache import ResultsCache
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
+from buffetstore.storage.answers import Answers, planned
 from buffetstore.storage.base import DataTypeDescription, DeleteResult
 from buffetstore.storage.creation import facts_of, table_configuration
 from buffetstore.storage.foreign import read_with
@@ -39,6 +41,7 @@ from buffetstore.storage.lineage import lineage_of
 from buffetstore.storage.quality.on_write import with_batch_checks
 from buffetstore.storage.quarantine import QuarantineTables
 from buffetstore.storage.registry import StoredSchemas
+from buffetstore.storage.snapshots import Snapshots
 from buffetstore.storage.upkeep import TableUpkeep
 from buffetstore.storage.verdict import check_on_invalid, judged, rows_to_store, stored_result
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
@@ -80,6 +83,9 @@ class LakeStorage(TableUpkeep):
         Give new tables the portable part of their contract's rules as CHECK constraints.
     by:
         In whose name schema versions are registered: ``"user@host"``.
+    results_bytes, results_ttl_seconds:
+        How much memory answers may take that are kept, and how long; by default none is. Equal queries at one time are
+        computed once either way.
     """
 
     def __init__(
@@ -93,6 +99,8 @@ class LakeStorage(TableUpkeep):
         prefix: str = "raw",
         constraints: bool = False,
         by: str = "unknown",
+        results_bytes: int = 0,
+        results_ttl_seconds: float | None = None,
     ) -> None:
         self._has_constraints = constraints
         self.schemas = schemas if schemas is not None else SchemaManager()
@@ -108,6 +116,9 @@ class LakeStorage(TableUpkeep):
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._quarantine = QuarantineTables(self._self)
         self.queries = QueryLog()  # what was asked, for `analyze`
+        self.results = ResultsCache(results_bytes, ttl_seconds=results_ttl_seconds)
+        self.snapshots = Snapshots(store, self.table)
+        self._answers = Answers(self.known, self._executor, self.snapshots, self.results, self.queries)
 
     @property
     def store(self) -> ObjectStore:
@@ -198,13 +209,10 @@ class LakeStorage(TableUpkeep):
 
     async def retrieve_data(self, query: DataQuery | QueryPlan) -> QueryAnswer:
         started = time.perf_counter()
-        plan = await in_thread(self._optimizer.optimize, query)
+        plan, fingerprint = await in_thread(planned, query)
         with observed(self._hook, "storage.retrieve", plan.data_type) as counts:
-            bound, snapshot = await self._bound(plan)
-            answer = await self._executor.retrieve(bound, snapshot)
+            answer = await self._answers.retrieve(plan, fingerprint, started)
             counts.update(counts_of(answer))
-            answer = replace(answer, seconds=time.perf_counter() - started)
-            self.queries.add(bound, counts, answer.seconds)
             return answer
 
     async def scan(self, query: DataQuery | QueryPlan) -> AsyncGenerator[pa.RecordBatch, None]:
@@ -311,6 +319,7 @@ class LakeStorage(TableUpkeep):
             return -1
 
     async def aclose(self) -> None:
+        await self._answers.aclose()
         tables = list(self._tables.values())
         self._tables.clear()
         for table in tables:
@@ -338,29 +347,7 @@ class LakeStorage(TableUpkeep):
         return bound.predicate if conversion is None else conversion.exactly_on_stored(bound.predicate, bound.stored)
 
     async def _bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
-        snapshot = await self._snapshot(plan)
-        how = await self.known.reading(plan.data_type, snapshot, plan.query.version)
-        # In a thread, as planning is: a filter may list a hundred thousand symbols.
-        bound = await in_thread(
-            bind,
-            plan,
-            how.contract,
-            snapshot.schema,
-            projection=how.projection,
-            conversion=how.conversion,
-            hidden=how.hidden,
-        )
-        return bound, snapshot
-
-    async def _snapshot(self, plan: QueryPlan) -> Snapshot:
-        wanted = plan.query.table_version
-        table = await self.table(plan.data_type)
-        if wanted is None:
-            return await table.refresh()
-        if wanted == table.version:
-            return table.snapshot
-        async with await DeltaTable.open(self._store, table.path, version=wanted, formatter=self._formatter) as pinned:
-            return pinned.snapshot
+        return await self._answers.bound(plan)
 
     def _path(self, data_type: str) -> str:
         return f"{self._prefix}/{data_type}" if self._prefix else data_type

@@ -18,6 +18,7 @@ from buffetstore.tables.snapshot import advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import timedelta
 
     from buffetstore.tables.commit import Committed, Committer
     from buffetstore.tables.conflicts import Proposal
@@ -45,28 +46,49 @@ class Head:
     ----------
     clock:
         Wall-clock seconds: what bounds the age of a snapshot is the clock of whoever cleans the log.
+    checked:
+        When the snapshot was surely the newest; None is now.
     """
 
-    def __init__(self, committer: Committer, snapshot: Snapshot, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        committer: Committer,
+        snapshot: Snapshot,
+        *,
+        clock: Callable[[], float] = time.time,
+        checked: float | None = None,
+    ) -> None:
         self.committer = committer
         self.snapshot = snapshot
         self.lock = asyncio.Lock()
         self._clock = clock
-        self._checked = clock()
+        self._checked = clock() if checked is None else checked
+        self.refreshes = 0  # begun, whether they came to an end or not
+        self._refreshed = 0  # the last that did
         self._warned = False
         self.after_commit: Callable[[Committed], None] = lambda _committed: None
 
     async def refresh(self) -> Snapshot:
         """Come to the newest version: one request where there is none newer."""
         store, path = self.committer.store, self.committer.path
+        self.refreshes += 1
+        begun, started = self.refreshes, self._clock()
         if self._is_aged(self._checked):
             self.snapshot = await load_again(self.snapshot, store)
         else:
             entries = await newer_entries(store, path, self.snapshot.version)
             self._look_for_spark(entries)
             self.snapshot = await in_thread(advance, self.snapshot, entries)
-        self._checked = self._clock()
+        self._checked, self._refreshed = started, begun
         return self.snapshot
+
+    async def refresh_since(self, refreshes: int) -> Snapshot:
+        """Come to what was newest when `refreshes` had begun: many who ask at one time are answered by one of them."""
+        return self.snapshot if self._refreshed > refreshes else await self.refresh()
+
+    def is_known_since(self, max_age: timedelta) -> bool:
+        """Tell whether the snapshot was the newest at most so long ago. A clock that was set back tells nothing."""
+        return 0 <= self._clock() - self._checked <= max_age.total_seconds()
 
     async def current(self) -> Snapshot:
         """Return the snapshot, read anew where it is too old for `version + 1` to be the next entry surely."""
@@ -80,11 +102,11 @@ class Head:
         The proposal's files are deleted when it certainly is not committed; with `keep_on_conflict` not after a
         conflict, since the caller tries them otherwise.
         """
-        checked = self._checked
+        checked, started = self._checked, self._clock()
         committed = await self.committer.commit(head, proposal, seen or head, keep_on_conflict=keep_on_conflict)
         if self._is_aged(checked):
             await self._check_not_buried(committed)
-        self.snapshot, self._checked = committed.snapshot, self._clock()
+        self.snapshot, self._checked = committed.snapshot, started
         self.after_commit(committed)
         return committed
 

@@ -146,7 +146,9 @@ class DeltaTable(MaintenanceMethods, HistoryMethods, FeedMethods, DeclarationMet
         *,
         pinned: bool,
     ) -> Self:
-        return cls(Head(committer, await snapshot(committer)), formatter or ParquetFormatter(), pinned=pinned)
+        started = time.time()
+        head = Head(committer, await snapshot(committer), checked=started)
+        return cls(head, formatter or ParquetFormatter(), pinned=pinned)
 
     async def __aenter__(self) -> Self:
         return self

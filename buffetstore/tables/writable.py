@@ -26,6 +26,7 @@ from buffetstore.tables.view import TableView
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
+    from datetime import timedelta
 
     from buffetstore.expressions import Expression
     from buffetstore.formats.parquet import ParquetFormatter
@@ -59,12 +60,23 @@ class WritableTable(TableView):
         """The version that is read; it changes with `refresh` and with every write through this object."""
         return self._head.snapshot
 
-    async def refresh(self) -> Snapshot:
-        """Come to the latest version: one request where there is none newer."""
-        if self._pinned:
+    def is_known_since(self, max_age: timedelta) -> bool:
+        """Tell whether `snapshot` was the newest version at most so long ago."""
+        return self._head.is_known_since(max_age)
+
+    async def refresh(self, max_age: timedelta | None = None) -> Snapshot:
+        """Come to the latest version: one request where there is none newer, shared by all who ask at one time.
+
+        Parameters
+        ----------
+        max_age:
+            What was the latest at most so long ago will do: nothing is asked then.
+        """
+        if self._pinned or (max_age is not None and self.is_known_since(max_age)):
             return self.snapshot
+        refreshes = self._head.refreshes
         async with self._head.lock:
-            return await self._head.refresh()
+            return await self._head.refresh_since(refreshes)
 
     async def append(
         self,

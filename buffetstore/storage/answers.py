@@ -1,0 +1,91 @@
+"""From a plan to its answer: the state that is asked, how its rows are read, and what was answered before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from buffetstore.query import QueryOptimizer, bind, counts_of
+from buffetstore.query.fingerprint import query_fingerprint
+from buffetstore.query.results_cache import ResultKey, Same
+from buffetstore.resilience.threads import in_thread
+
+if TYPE_CHECKING:
+    from buffetstore.query import BoundPlan, DataQuery, QueryAnswer, QueryExecutor, QueryLog, QueryPlan
+    from buffetstore.query.results_cache import ResultsCache
+    from buffetstore.storage.known_schemas import KnownSchemas
+    from buffetstore.storage.reading import Reading
+    from buffetstore.storage.snapshots import Snapshots
+    from buffetstore.tables import Snapshot
+
+
+def planned(query: DataQuery | QueryPlan) -> tuple[QueryPlan, str | None]:
+    """Return the plan of a query and its fingerprint; in a thread, as a filter may list a hundred thousand symbols."""
+    plan = QueryOptimizer().optimize(query)
+    return plan, query_fingerprint(plan)
+
+
+class Answers:
+    """Answers plans of one storage.
+
+    Parameters
+    ----------
+    log:
+        Told what was read for each answer that had to be computed.
+    """
+
+    def __init__(
+        self, known: KnownSchemas, executor: QueryExecutor, snapshots: Snapshots, results: ResultsCache, log: QueryLog
+    ) -> None:
+        self._known = known
+        self._executor = executor
+        self._snapshots = snapshots
+        self._results = results
+        self._log = log
+
+    async def bound(self, plan: QueryPlan) -> tuple[BoundPlan, Snapshot]:
+        """Return the plan as it can be carried out, and the state of the table that it asks."""
+        snapshot, how = await self._found(plan)
+        return await self._bound(plan, snapshot, how), snapshot
+
+    async def retrieve(
+        self, plan: QueryPlan, fingerprint: str | None, started: float, *, scope: str = ""
+    ) -> QueryAnswer:
+        """Return the rows, computed unless they are kept; the table's version is part of what they are kept by."""
+        snapshot, how = await self._found(plan)
+        key = None
+        if fingerprint is not None:
+            state = (snapshot.metadata.id, snapshot.version)
+            key = ResultKey(plan.data_type, *state, Same(how), fingerprint, scope)
+        carried_out: list[BoundPlan] = []
+
+        async def compute() -> QueryAnswer:
+            carried_out.append(await self._bound(plan, snapshot, how))
+            return await self._executor.retrieve(carried_out[0], snapshot)
+
+        found = await self._results.answer(key, compute)
+        answer = replace(found, seconds=time.perf_counter() - started)
+        for bound in carried_out:
+            self._log.add(bound, counts_of(answer), answer.seconds)
+        return answer
+
+    async def _found(self, plan: QueryPlan) -> tuple[Snapshot, Reading]:
+        snapshot = await self._snapshots.of(plan.query)
+        return snapshot, await self._known.reading(plan.data_type, snapshot, plan.query.version)
+
+    async def _bound(self, plan: QueryPlan, snapshot: Snapshot, how: Reading) -> BoundPlan:
+        return await in_thread(
+            bind,
+            plan,
+            how.contract,
+            snapshot.schema,
+            projection=how.projection,
+            conversion=how.conversion,
+            hidden=how.hidden,
+        )
+
+    async def aclose(self) -> None:
+        """Cancel what is being computed. May be called twice."""
+        await self._results.aclose()
+        await self._snapshots.aclose()
