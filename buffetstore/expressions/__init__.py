@@ -18,7 +18,7 @@ from buffetstore.expressions.nodes import (
     columns_of,
     evaluate,
 )
-from buffetstore.expressions.pruning import Bounds, may_match
+from buffetstore.expressions.pruning import Bounds, may_match, must_match
 from buffetstore.expressions.rendering import render
 from buffetstore.expressions.values import (
     Arithmetic,
@@ -66,6 +66,7 @@ __all__ = [
     "filter_rows",
     "mask",
     "may_match",
+    "must_match",
     "names_in",
     "renamed_value",
     "render",

@@ -27,7 +27,7 @@ from buffetstore.expressions.nodes import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _LONG_LIST = 32
 _NEGATED: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
@@ -57,6 +57,44 @@ def may_match(predicate: Expression, bounds: Mapping[str, Bounds], rows: Any) ->
     """
     found = _Pruning(bounds, rows).visit(predicate, negated=False)
     return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def must_match(predicate: Expression, bounds: Mapping[str, Bounds], rows: Any) -> pa.Array:
+    """Return for each group whether all of its rows satisfy the predicate; true is certain.
+
+    A row does not where its negation holds, or where the predicate is unknown because a column has no value.
+
+    Parameters
+    ----------
+    bounds, rows:
+        As of `may_match`.
+    """
+    certain = pc.invert(may_match(Not(predicate), bounds, rows))
+    for name in _compared(predicate):
+        known = None if name is None else bounds.get(name)
+        if known is None:
+            return constant(len(rows), truth=False)
+        filled = pc.fill_null(pc.equal(known.null_count, pa.scalar(0, pa.int64())), False)
+        certain = pc.and_(certain, filled)
+    return certain.combine_chunks() if isinstance(certain, pa.ChunkedArray) else certain
+
+
+def _compared(predicate: Expression) -> Iterator[str | None]:
+    """Yield the columns that make the predicate unknown where they have no value; None where a constant has none."""
+    match predicate:
+        case And(parts) | Or(parts):
+            for part in parts:
+                yield from _compared(part)
+        case Not(part):
+            yield from _compared(part)
+        case IsNull():
+            return
+        case Comparison(_, _, None):
+            yield None
+        case IsIn(name, values):
+            yield None if None in values else name
+        case _:
+            yield from columns_of(predicate)
 
 
 @dataclass(frozen=True, slots=True)

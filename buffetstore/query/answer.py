@@ -113,6 +113,9 @@ class QueryAnswer(ArrowRows):
         Files were needed, and every byte of them came from memory.
     seconds:
         From the call to the answer.
+    short_cut:
+        What made reading some files needless: ``"metadata"`` (the log's statistics told what was asked of them),
+        ``"top-k"`` (their bounds told that none of their rows is among the first).
     notes:
         What a reader of the answer ought to know.
     """
@@ -128,6 +131,7 @@ class QueryAnswer(ArrowRows):
     requests: int = 0
     cache_hit: bool = False
     seconds: float = 0.0
+    short_cut: str | None = None
     notes: tuple[str, ...] = ()
 
     @property

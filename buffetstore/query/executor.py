@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from buffetstore.expressions import columns_of, filter_rows
 from buffetstore.query.answer import QueryAnswer
 from buffetstore.query.cache_manager import CacheManager, Reading
+from buffetstore.query.metadata_answers import from_statistics, statistics_needed
 from buffetstore.query.ordering import last_of_each, sort_rows
 from buffetstore.query.shaping import Shaper, with_computed
 from buffetstore.query.stages import Part
@@ -42,6 +43,7 @@ class _Progress:
     reading: Reading = field(default_factory=Reading)
     files_done: int = 0
     earliest: datetime | None = None  # when the first of the rows read could be known
+    short_cut: str | None = None  # what made reading some of the files needless
 
 
 class QueryExecutor:
@@ -102,6 +104,10 @@ class QueryExecutor:
         assert bound.shape is not None
         shaper = Shaper(bound.shape)
         shaper.add(bound.row_schema().empty_table())
+        known = await in_thread(from_statistics, bound, progress.files, exact=snapshot.has_exact_statistics)
+        if known is not None:
+            progress.files, progress.short_cut = known.left, "metadata"
+            await in_thread(shaper.add_known, known.groups, known.rows, known.known)
         async with aclosing(self._tables(bound, snapshot, progress)) as found:
             async for table in found:
                 await in_thread(shaper.add, table.select(list(bound.columns)))
@@ -186,7 +192,8 @@ def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:
     if bound.is_empty:
         return _Progress(every.slice(0, 0), every)
     event_time = bound.contract.event_time
-    files = snapshot.prune(bound.tested, None if bound.merge else (event_time,))
+    told = statistics_needed(bound) or (event_time,)
+    files = snapshot.prune(bound.tested, None if bound.merge else told)
     if bound.merge:
         # Concatenated in this order, a stable sort by load time leaves revisions in the order that decides.
         age = pc.fill_null(files["commit_version"], -1)
@@ -297,6 +304,7 @@ def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa
         requests=reading.requests,
         cache_hit=scanned > 0 and reading.requests == 0,
         seconds=seconds,
+        short_cut=progress.short_cut,
         notes=tuple(_notes(bound, progress, table)),
     )
 

@@ -11,6 +11,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from buffetstore.expressions import ALWAYS, And, Column, Comparison, Expression, IsIn, IsNull, Not, Or
+from buffetstore.query.folding import (
+    any_text,
+    fold_constants,
+    negate_comparisons,
+    plain_patterns,
+    push_not,
+    without_values,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -192,8 +200,16 @@ _STRUCTURE: Final[tuple[tuple[str, Rule], ...]] = (
     ("distinct members", distinct_members),
     ("flatten", flatten),
 )
-UNBOUND_RULES: Final = (*_STRUCTURE, ("merge ranges", merge_unbound_ranges))
-RULES: Final = (*_STRUCTURE, ("merge ranges", merge_ranges))
+_FOLDING: Final[tuple[tuple[str, Rule], ...]] = (("fold constants", fold_constants), ("push not", push_not))
+# What has no wildcard is equal only where its column is text, which is known once names are bound.
+_TYPED: Final[tuple[tuple[str, Rule], ...]] = (
+    ("plain patterns", plain_patterns),
+    ("any text", any_text),
+    ("negate comparisons", negate_comparisons),
+)
+_VALUES: Final[tuple[tuple[str, Rule], ...]] = (("without values", without_values), ("flatten", flatten))
+UNBOUND_RULES: Final = (*_FOLDING, *_STRUCTURE, *_VALUES, ("merge ranges", merge_unbound_ranges))
+RULES: Final = (*_FOLDING, *_TYPED, *_STRUCTURE, *_VALUES, ("merge ranges", merge_ranges))
 
 
 def simplify(expression: Expression, rules: Sequence[tuple[str, Rule]] = RULES) -> tuple[Expression, tuple[str, ...]]:

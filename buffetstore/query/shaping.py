@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from buffetstore.expressions import Bucket, Named, compute, names_in
 from buffetstore.query.shape import checked_groups, checked_order, name_of
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from buffetstore.expressions import Aggregate
+    from buffetstore.expressions import Aggregate, Value
     from buffetstore.query.model import DataQuery
     from buffetstore.query.shape import Order
     from buffetstore.query.stages import Stage
@@ -147,6 +147,11 @@ class Shaper:
         shape = self._shape
         made = rows if shape.latest is not None else with_computed(rows, shape)
         self._first.add(made.select(list(shape.columns)) if self._is_distinct_first else made)
+
+    def add_known(self, groups: pa.Table, rows: Any, known: Mapping[tuple[str, Value], Any]) -> None:
+        """Take rows by what they come to, where groups are made of rows as they are (see `Aggregation.add_known`)."""
+        assert isinstance(self._first, Aggregation)
+        self._first.add_known(groups, rows, known)
 
     @property
     def _is_distinct_first(self) -> bool:

@@ -38,6 +38,7 @@ class ParquetBlock(Block):
         self._exact = exact
         schema = file.metadata.schema
         self._leaves = {schema.column(index).path for index in range(len(schema))}
+        self.exact = exact or f"{_PARSED}.numRecords" not in self._leaves
 
     def _typed(self, schema: pa.Schema) -> FileStatistics:
         has_texts = _TEXT in self._leaves and not self._exact

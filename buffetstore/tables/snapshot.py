@@ -69,6 +69,11 @@ class Snapshot:
         """The Delta partition columns, usually none."""
         return self.metadata.partition_columns
 
+    @property
+    def has_exact_statistics(self) -> bool:
+        """Whether bounds are as the writers of the files told them: no checkpoint may have cut them."""
+        return all(piece.statistics.is_exact for piece in self.pieces)
+
     def with_statistics(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the files with their statistics: `num_records`, and the bounds of these columns or of all.
 

@@ -35,6 +35,8 @@ _CODEC = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", compression_level=1
 class Block(ABC):
     """Statistics of some files, of which each column is typed at most once."""
 
+    exact = True  # what its writers were exact in, it is: False where bounds are widened for what may have been cut
+
     def __init__(self) -> None:
         self._lock = Lock()
         self._rows: pa.Array | None = None
@@ -97,6 +99,11 @@ class StoredStatistics:
 
     def __len__(self) -> int:
         return sum(len(rows) for _, rows in self._parts)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether bounds are as the writers of the files told them."""
+        return all(block.exact for block, _ in self._parts)
 
     def __add__(self, other: StoredStatistics) -> StoredStatistics:
         return StoredStatistics((*self._parts, *other._parts))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from buffetstore.expressions import (
     And,
     Arithmetic,
+    Bounds,
     Column,
     Comparison,
     ComputedComparison,
@@ -26,6 +27,7 @@ from buffetstore.expressions import (
     Or,
     evaluate,
     mask,
+    must_match,
 )
 from buffetstore.formats import ParquetFormatter, statistics_json
 from buffetstore.tables import AddFile, prune
@@ -133,6 +135,36 @@ def test_no_matching_row_is_pruned(files, predicate, told) -> None:
     for number, rows in enumerate(files):
         if any(meaning(predicate, row) for row in rows):
             assert f"{number}.parquet" in kept
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(ROWS, min_size=1, max_size=4), PREDICATES)
+def test_every_row_matches_where_all_must(files, predicate) -> None:
+    tables = [pa.Table.from_pylist(rows, schema=SCHEMA) for rows in files]
+    adds = [file_of(n, statistics_json(table)) for n, table in enumerate(tables)]
+    known = from_actions(adds, [None] * len(adds), SCHEMA, ())
+    bounds = {
+        name: Bounds(known[f"min.{name}"], known[f"max.{name}"], known[f"null_count.{name}"]) for name in SCHEMA.names
+    }
+    for rows, certain in zip(files, must_match(predicate, bounds, known["num_records"]).to_pylist(), strict=True):
+        assert not certain or all(meaning(predicate, row) for row in rows)
+
+
+def test_groups_that_match_whole() -> None:
+    rows = pa.array([3, 3, 3, 3])
+    bounds = {"a": Bounds(pa.array([1, 2, None, 2]), pa.array([2, 3, None, 2]), pa.array([0, 0, 3, 1]))}
+
+    def whole(predicate) -> list[bool]:
+        return must_match(predicate, bounds, rows).to_pylist()
+
+    assert whole(Comparison("a", "<", 3)) == [True, False, False, False]
+    assert whole(Comparison("a", "!=", 5)) == [True, True, False, False]
+    assert whole(IsNull("a")) == [False, False, True, False]
+    assert whole(Not(IsNull("a"))) == [True, True, False, False]
+    assert whole(And(())) == [True] * 4
+    assert whole(Comparison("b", "<", 3)) == [False] * 4
+    assert whole(Not(Comparison("a", "==", None))) == [False] * 4
+    assert whole(Not(IsIn("a", (9, None)))) == [False] * 4
 
 
 @settings(max_examples=200, deadline=None)

@@ -85,6 +85,24 @@ class Aggregation:
             known = rows.filter(pc.is_valid(rows[name])).select([*self._keys, name])
             distinct.add(distinct_rows(known))
 
+    def add_known(self, groups: pa.Table, rows: Any, known: Mapping[tuple[str, Value], Any]) -> None:
+        """Take sets of rows of which each lies in one group and is known by what it comes to.
+
+        Parameters
+        ----------
+        groups:
+            The columns that the groups are made of, a row for each set.
+        rows:
+            How many rows each set has.
+        known:
+            The counts and extremes of values: by ``"count"``, ``"min"`` or ``"max"``, and value. Others need rows.
+        """
+        columns = {**self._keys_of(groups), _ROWS: rows}
+        for each in self._aggregates.values():
+            for value, name, partial in self._partials(each):
+                columns[f"{name}.{partial}"] = known[partial, value]
+        self._sums.add(self._combined(pa.table(columns)))
+
     def finish(self) -> pa.Table:
         """Return the groups, in no order that means anything, and their aggregates."""
         sums = self._sums.finish()
@@ -94,17 +112,21 @@ class Aggregation:
         return pa.table(found)
 
     def _columns(self, table: pa.Table) -> pa.Table:
+        columns = self._keys_of(table)
+        for value, name in self._values.items():
+            columns[name] = _plain(compute(table, value))
+        if self._chosen:
+            columns |= {key: table[name] for key, name in zip(self._order, self._order_columns, strict=True)}
+        return pa.table({**columns, _ROWS: pa.repeat(pa.scalar(1), table.num_rows)})
+
+    def _keys_of(self, table: pa.Table) -> dict[str, Any]:
         columns: dict[str, Any] = {}
         for key, group in zip(self._keys, self._groups, strict=True):
             name = group.column if isinstance(group, Bucket) else group
             if name not in table.column_names:
                 raise InvalidQueryError(f"there is no column {name!r}: there are {', '.join(table.column_names)}")
             columns[key] = bucket_starts(table[name], group) if isinstance(group, Bucket) else _groupable(table, name)
-        for value, name in self._values.items():
-            columns[name] = _plain(compute(table, value))
-        if self._chosen:
-            columns |= {key: table[name] for key, name in zip(self._order, self._order_columns, strict=True)}
-        return pa.table({**columns, _ROWS: pa.repeat(pa.scalar(1), table.num_rows)})
+        return columns
 
     def _summed(self, rows: pa.Table) -> pa.Table:
         """Return the partial sums of rows: a column for each value and partial function."""
