@@ -1,31 +1,45 @@
-"""Data files by key: from memory, from a fetch that is on its way, or from the store."""
+"""Data files and parts of them: from memory, from a fetch that is on its way, or from the store."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from buffetstore.caching import LRUCache, SingleFlight
-from buffetstore.errors import CorruptFileError
-from buffetstore.objects.helpers import get_bytes
+from buffetstore.formats.chunks import together
+from buffetstore.resilience.threads import in_thread
+from buffetstore.tables.row_groups import Source, StoreSource
 
 if TYPE_CHECKING:
-    from buffetstore.objects.base import ObjectStore
+    from collections.abc import Sequence
+
+    import pyarrow.parquet as pq
+
+    from buffetstore.formats.chunks import Span
+    from buffetstore.objects.base import Data, ObjectStore
 
 DEFAULT_CACHE_BYTES = 256 * 1024 * 1024
+FOOTER_CACHE_BYTES = 64 * 1024 * 1024
+_COPIED_AT_ONCE = 1024 * 1024  # bytes: a tenth of a millisecond
+_PARSED = 4  # what a footer takes in memory, for each byte that it has in a file
 
 
 @dataclass(slots=True)
 class Reading:
-    """What one query fetched. `bytes` and `requests` count what the store had to send, `hits` what was in memory."""
+    """What one query fetched. `bytes` and `requests` count what the store had to send, `hits` what was in memory.
+
+    `footers` counts those that had to be read before what they tell of: each time a round more.
+    """
 
     bytes: int = 0
     requests: int = 0
     hits: int = 0
+    footers: int = 0
 
 
 class CacheManager:
-    """Fetches whole data files, each once at a time, and remembers those used last.
+    """Fetches data files and column chunks of them, each once at a time, and remembers those used last.
 
     A data file never changes, so key and size name its bytes for ever.
 
@@ -38,9 +52,16 @@ class CacheManager:
     """
 
     def __init__(self, store: ObjectStore, cache: LRUCache[bytes] | None = None) -> None:
-        self._store = store
+        self._store = StoreSource(store)
         self.cache: LRUCache[bytes] = LRUCache(DEFAULT_CACHE_BYTES) if cache is None else cache
+        self.footers: LRUCache[pq.FileMetaData] = LRUCache(FOOTER_CACHE_BYTES)
         self._flights: SingleFlight[bytes] = SingleFlight()
+        self._part_flights: SingleFlight[list[bytes]] = SingleFlight()
+        self._footer_flights: SingleFlight[pq.FileMetaData] = SingleFlight()
+
+    def source(self, reading: Reading) -> Source:
+        """Return where a query has its data files from; `reading` is told what it takes."""
+        return _CachedSource(self, reading)
 
     async def fetch(self, key: str, size: int, reading: Reading) -> bytes:
         """Return the bytes of the data file, and note in `reading` where they came from.
@@ -56,21 +77,63 @@ class CacheManager:
         if data is not None:
             reading.hits += 1
             return data
+        return await self.fetch_missing(key, size, reading)
+
+    async def fetch_missing(self, key: str, size: int, reading: Reading) -> bytes:
+        """Do `fetch` of what has just been looked for."""
         # Whoever joins a fetch that is on its way waits for the store too: no hit.
-        data = await self._flights.run((key, size), lambda: self._load(key, size))
+        data = await self._flights.run((key, size), partial(self._load, key, size))
         reading.requests += 1
         reading.bytes += size
         return data
 
+    async def chunks(self, key: str, size: int, ranges: Sequence[Span], reading: Reading) -> list[Data]:
+        """Return the bytes of ranges of a data file, which are ascending; what is in memory is not asked for."""
+        found: dict[Span, Data] = {}
+        for span in ranges:
+            held = self.cache.get((key, size, span))
+            if held is not None:
+                found[span] = held
+        missing = tuple(span for span in ranges if span not in found)
+        reading.hits += len(found)
+        if missing:
+            bodies = await self._part_flights.run((key, size, missing), partial(self._load_parts, key, size, missing))
+            found.update(zip(missing, bodies, strict=True))
+            asked = together(missing)
+            reading.requests += len(asked)
+            reading.bytes += sum(end - start for start, end in asked)
+        return [found[span] for span in ranges]
+
+    async def footer(self, key: str, size: int, reading: Reading) -> pq.FileMetaData:
+        """Return what the footer of a data file says."""
+        metadata = self.footers.get((key, size))
+        if metadata is None:
+            metadata = await self._footer_flights.run((key, size), partial(self._load_footer, key, size))
+            reading.requests += 1
+            reading.footers += 1
+            reading.bytes += metadata.serialized_size
+        return metadata
+
+    def hold_footer(self, key: str, size: int, metadata: pq.FileMetaData) -> None:
+        """Remember a footer."""
+        self.footers.put((key, size), metadata, metadata.serialized_size * _PARSED)
+
     async def _load(self, key: str, size: int) -> bytes:
-        data = await get_bytes(self._store, key)
-        if len(data) != size:
-            raise CorruptFileError(
-                f"data file {key!r} has {len(data)} bytes, the table's log says {size}: restore it from a backup",
-                key=key,
-            )
+        data = await _as_bytes(await self._store.whole(key, size))
         self.cache.put((key, size), data, size)
         return data
+
+    async def _load_parts(self, key: str, size: int, ranges: Sequence[Span]) -> list[bytes]:
+        # Copies: a part in the cache must not hold on to what was read together with it.
+        bodies = [await _as_bytes(body) for body in await self._store.chunks(key, size, ranges)]
+        for span, body in zip(ranges, bodies, strict=True):
+            self.cache.put((key, size, span), body, len(body))
+        return bodies
+
+    async def _load_footer(self, key: str, size: int) -> pq.FileMetaData:
+        metadata = await self._store.footer(key, size)
+        self.hold_footer(key, size, metadata)
+        return metadata
 
     def stats(self) -> dict[str, float]:
         """Return entries, bytes, hits, misses and evictions."""
@@ -79,5 +142,40 @@ class CacheManager:
 
     async def aclose(self) -> None:
         """Cancel what is on its way and forget everything. May be called twice."""
-        await self._flights.aclose()
+        for flights in (self._flights, self._part_flights, self._footer_flights):
+            await flights.aclose()
         self.cache.clear()
+        self.footers.clear()
+
+
+async def _as_bytes(data: Data) -> bytes:
+    if isinstance(data, bytes):
+        return data
+    return bytes(data) if len(data) < _COPIED_AT_ONCE else await in_thread(bytes, data)
+
+
+class _CachedSource(Source):
+    def __init__(self, cache: CacheManager, reading: Reading) -> None:
+        self._cache = cache
+        self._reading = reading
+
+    def footer_held(self, key: str, size: int) -> pq.FileMetaData | None:
+        return self._cache.footers.get((key, size))
+
+    def hold_footer(self, key: str, size: int, metadata: pq.FileMetaData) -> None:
+        self._cache.hold_footer(key, size, metadata)
+
+    def held(self, key: str, size: int) -> Data | None:
+        data = self._cache.cache.get((key, size))
+        if data is not None:
+            self._reading.hits += 1
+        return data
+
+    async def whole(self, key: str, size: int) -> Data:
+        return await self._cache.fetch_missing(key, size, self._reading)
+
+    async def chunks(self, key: str, size: int, ranges: Sequence[Span]) -> Sequence[Data]:
+        return await self._cache.chunks(key, size, ranges, self._reading)
+
+    async def footer(self, key: str, size: int) -> pq.FileMetaData:
+        return await self._cache.footer(key, size, self._reading)

@@ -154,10 +154,6 @@ class QueryExecutor:
         self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress
     ) -> AsyncGenerator[pa.Table, None]:
         """Yield of each file, in order, the rows that satisfy what may be tested before revisions are merged."""
-
-        async def fetch(key: str, size: int) -> bytes:
-            return await self._cache.fetch(key, size, progress.reading)
-
         columns = _needed(bound)
         below = bound.tested
         for files in _rounds(progress.files, bound):
@@ -168,7 +164,7 @@ class QueryExecutor:
                 formatter=self._formatter,
                 columns=columns,
                 predicate=below,
-                fetch=fetch,
+                source=self._cache.source(progress.reading),
                 bytes_in_flight=self._bytes_in_flight,
             )
             async with aclosing(read) as tables:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -44,27 +44,45 @@ async def ordered(
     A call's `size` counts from its start until its answer has been taken. Closing the iterator cancels what runs. Calls
     are taken as they are begun, so that many can be made on the way.
     """
-    running: deque[tuple[asyncio.Task[T], int]] = deque()
-    waiting = zip(calls, sizes, strict=True)
-    following, held = next(waiting, None), 0
-    try:
-        while following is not None or running:
-            while following is not None and (
-                not running or (held + following[1] <= bytes_in_flight and len(running) < limit)
-            ):
-                call, size = following
-                running.append((asyncio.ensure_future(call()), size))
-                held += size
-                following = next(waiting, None)
-            task, size = running[0]
-            answer = await task
-            running.popleft()
+
+    async def pairs() -> AsyncGenerator[tuple[Callable[[], Awaitable[T]], int], None]:
+        for pair in zip(calls, sizes, strict=True):
+            yield pair
+
+    async with aclosing(ordered_from(pairs(), bytes_in_flight=bytes_in_flight, limit=limit)) as answers:
+        async for answer in answers:
             yield answer
-            held -= size
-    finally:
-        for task, _ in running:
-            task.cancel()
-        await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
+
+
+async def ordered_from(
+    calls: AsyncGenerator[tuple[Callable[[], Awaitable[T]], int], None],
+    *,
+    bytes_in_flight: int = BYTES_IN_FLIGHT,
+    limit: int = REQUESTS_IN_FLIGHT,
+) -> AsyncGenerator[T, None]:
+    """Do `ordered` with calls that take a while to make, each with its size; closing closes `calls` too."""
+    running: deque[tuple[asyncio.Task[T], int]] = deque()
+    held = 0
+    async with aclosing(calls):
+        following = await anext(calls, None)
+        try:
+            while following is not None or running:
+                while following is not None and (
+                    not running or (held + following[1] <= bytes_in_flight and len(running) < limit)
+                ):
+                    call, size = following
+                    running.append((asyncio.ensure_future(call()), size))
+                    held += size
+                    following = await anext(calls, None)
+                task, size = running[0]
+                answer = await task
+                running.popleft()
+                yield answer
+                held -= size
+        finally:
+            for task, _ in running:
+                task.cancel()
+            await asyncio.gather(*(task for task, _ in running), return_exceptions=True)
 
 
 async def unhurried(work: Coroutine[Any, Any, T] | asyncio.Future[T]) -> T:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from buffetstore.tables.arrays import whole
 from buffetstore.tables.file_statistics import parse_statistics, statistics_struct
 from buffetstore.tables.log_columns import STRINGS, has_pairs
+from buffetstore.tables.row_group_index import without_footers
 
 if TYPE_CHECKING:
     from buffetstore.tables.actions import Metadata
@@ -67,7 +68,7 @@ def add_bodies(adds: AddColumns) -> pa.StructArray:
         batch["size"],
         batch["modification_time"],
         pa.repeat(pa.scalar(False), len(adds)),  # it is state, not news
-        _unless_empty(batch["tags"]),
+        _unless_empty(without_footers(batch["tags"])),
         adds.statistics.texts(),
     ]
     return pa.StructArray.from_arrays(columns, fields=list(pa.struct(ADD)))

@@ -43,7 +43,7 @@ from buffetstore.tables.schema import schema_of, stored_schema
 from buffetstore.tables.segment import find_segment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from buffetstore.objects.base import ObjectStore, PutMode, Upload
     from buffetstore.tables.log import Entry
@@ -63,10 +63,17 @@ class WrittenCheckpoint:
     files: int
 
 
-async def write_checkpoint(store: ObjectStore, path: str, version: int) -> WrittenCheckpoint | None:
+async def write_checkpoint(
+    store: ObjectStore, path: str, version: int, *, tags: Mapping[str, str] | None = None
+) -> WrittenCheckpoint | None:
     """Write the checkpoint of `version` and point `_last_checkpoint` to it; None where somebody else has written it.
 
     Memory holds the last checkpoint's bytes, the entries since, and some ten thousand actions.
+
+    Parameters
+    ----------
+    tags:
+        What `_last_checkpoint` says beyond the protocol.
 
     Raises
     ------
@@ -88,7 +95,7 @@ async def write_checkpoint(store: ObjectStore, path: str, version: int) -> Writt
     except AlreadyExistsError:
         return None
     written = WrittenCheckpoint(version, size, *counts)
-    await _point_to(store, path, written)
+    await _point_to(store, path, written, tags or {})
     return written
 
 
@@ -96,7 +103,7 @@ def _create(store: ObjectStore) -> PutMode:
     return CREATE if store.capabilities.conditional_create else OVERWRITE
 
 
-async def _point_to(store: ObjectStore, path: str, written: WrittenCheckpoint) -> None:
+async def _point_to(store: ObjectStore, path: str, written: WrittenCheckpoint, tags: Mapping[str, str]) -> None:
     """Make `_last_checkpoint` name this one, unless it names a later one: it is a hint, so a lost race is let be."""
     key = join(path, "_delta_log/_last_checkpoint")
     hint = {
@@ -104,7 +111,7 @@ async def _point_to(store: ObjectStore, path: str, written: WrittenCheckpoint) -
         "size": written.actions,
         "sizeInBytes": written.bytes,
         "numOfAddFiles": written.files,
-    }
+    } | ({"tags": dict(tags)} if tags else {})
     mode = OVERWRITE
     try:
         meta, held = await read_object(store, key)

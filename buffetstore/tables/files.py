@@ -23,6 +23,7 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile
 from buffetstore.tables.file_table import partition_text
 from buffetstore.tables.log import join
+from buffetstore.tables.row_group_index import FOOTER_TAG, tag_of_footer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -117,9 +118,9 @@ async def write_parts(
             written.append(key)
             await store.put(key, encoded.data, mode=CREATE, attributes=_PARQUET)
         now = time.time_ns() // 1_000_000
-        return AddFile(
-            inside, encoded.size, now, part.partition_values, part.tags, encoded.statistics, data_change=True
-        )
+        tags = {name: text for name, text in part.tags.items() if name != FOOTER_TAG}  # of a file before this one
+        tags |= tag_of_footer(inside, encoded.data)
+        return AddFile(inside, encoded.size, now, part.partition_values, tags, encoded.statistics, data_change=True)
 
     try:
         return await gather([partial(write, part) for part in parts])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import CommitConflictError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.commit import Committed, Committer
     from buffetstore.tables.conflicts import Proposal
     from buffetstore.tables.log import Entry
+    from buffetstore.tables.row_group_index import RowGroupIndex
     from buffetstore.tables.snapshot import Snapshot
 
 # Entries can be cleaned up by others while a process sleeps: an older snapshot is not trusted to be followed by N + 1.
@@ -89,6 +91,10 @@ class Head:
     def is_known_since(self, max_age: timedelta) -> bool:
         """Tell whether the snapshot was the newest at most so long ago. A clock that was set back tells nothing."""
         return 0 <= self._clock() - self._checked <= max_age.total_seconds()
+
+    def learn(self, row_groups: RowGroupIndex) -> None:
+        """Take note of footers that readers need not read then; of all there is this alone needs no lock."""
+        self.snapshot = replace(self.snapshot, row_groups=row_groups)
 
     async def current(self) -> Snapshot:
         """Return the snapshot, read anew where it is too old for `version + 1` to be the next entry surely."""

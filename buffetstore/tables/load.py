@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.checkpoint import State, read_checkpoint
 from buffetstore.tables.kept_times import kept_times
 from buffetstore.tables.log import Entry, commit_key, read_entries, read_entry
+from buffetstore.tables.row_group_index import of_table
+from buffetstore.tables.row_group_store import load_row_groups
 from buffetstore.tables.segment import find_segment
 from buffetstore.tables.snapshot import Snapshot, replay
 from buffetstore.tables.time_travel import version_at
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from buffetstore.objects.base import ObjectStore
+    from buffetstore.tables.row_group_index import RowGroupIndex
     from buffetstore.tables.segment import Segment
 
 MAX_WINDOW = 64
@@ -68,6 +72,7 @@ async def _load_at(store: ObjectStore, path: str, moment: datetime) -> Snapshot:
 async def _read(store: ObjectStore, path: str, segment: Segment) -> Snapshot:
     base: list[State] = []
     tail: list[Entry] = []
+    known: list[RowGroupIndex] = []
 
     async def state() -> None:
         if segment.checkpoint is not None:
@@ -76,11 +81,15 @@ async def _read(store: ObjectStore, path: str, segment: Segment) -> Snapshot:
     async def entries() -> None:
         tail.extend(await read_entries(store, path, segment.entries))
 
-    await gather([state, entries])
+    async def row_groups() -> None:
+        known.append(await load_row_groups(store, path, segment.row_groups))
+
+    await gather([state, entries, row_groups])
     stamp = segment.entries[-1] if segment.entries else segment.checkpoint
     assert stamp is not None, "a segment has an entry or a checkpoint"
     start = base[0] if base else None
-    return await in_thread(replay, path, start, tail, version=segment.version, timestamp=stamp.last_modified)
+    found = await in_thread(replay, path, start, tail, version=segment.version, timestamp=stamp.last_modified)
+    return replace(found, row_groups=of_table(known[0], found.metadata.id))
 
 
 async def load_again(snapshot: Snapshot, store: ObjectStore) -> Snapshot:

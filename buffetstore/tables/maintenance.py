@@ -83,6 +83,8 @@ class MaintenanceMethods(WritableTable):
         wanted = Compaction(predicate, target_bytes, sort_by, bytes_in_flight, coarsening, stem, progress)
         with observed(self._head.committer.hook, "table.compact", self.path) as counts:
             done = await compact(self._head, self._formatter, wanted)
+            if done.commits:
+                await self._checkpointer.keep_indexed(self.snapshot)
             counts |= {
                 "files_removed": done.files_removed,
                 "files_added": done.files_added,

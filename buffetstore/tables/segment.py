@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from buffetstore.errors import CorruptLogError, StorageError, TableNotFoundError, TableVersionNotFoundError
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.tables.log import MEND, commit_key, join
+from buffetstore.tables.row_group_index import HINT_TAG
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -39,12 +40,14 @@ class Segment:
     """What has to be read for one version: a checkpoint, where there is one, and what was committed after it.
 
     `entries` are commits, and compacted files that stand for several; the last one is always the version's own commit.
+    `row_groups` is the name of the index of row groups that `_last_checkpoint` tells.
     """
 
     version: int
     checkpoint: Checkpoint | None
     entries: tuple[ObjectMeta, ...]
     latest: int
+    row_groups: str | None = None
 
 
 @dataclass(slots=True)
@@ -88,11 +91,12 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """A listing of the log, from version `skipped` on, and the version that `_last_checkpoint` names."""
+    """A listing of the log, from version `skipped` on, and what `_last_checkpoint` names: a version and an index."""
 
     listed: Listed
     skipped: int | None = None
     hinted: int | None = None
+    row_groups: str | None = None
 
 
 async def list_log(store: ObjectStore, path: str) -> Listed:
@@ -122,7 +126,7 @@ async def find_segment(store: ObjectStore, path: str, version: int | None = None
         raise TableNotFoundError(
             f"there is no Delta table at {path!r} in {store.url}: {await _beside(store, path)}", key=path
         ) from None
-    return segment
+    return replace(segment, row_groups=found.row_groups)
 
 
 async def _from(found: _Answer, store: ObjectStore, path: str, version: int | None) -> Segment:
@@ -162,24 +166,29 @@ async def _list(store: ObjectStore, path: str, *, use_hint: bool = True) -> _Ans
                 seen += 1
                 if seen % _LIST_CHECK or hint is None or not hint.done() or skipped is not None:
                     continue
-                if (start := hint.result()) is not None and found is not None and found < start - _LIST_CHECK:
+                if (start := hint.result()[0]) is not None and found is not None and found < start - _LIST_CHECK:
                     listed, after, skipped, restart = Listed(), f"{prefix}{start:020}", start, True
                     break
-        return _Answer(listed, skipped, None if hint is None else await hint)
+        return _Answer(listed, skipped, *((None, None) if hint is None else await hint))
     finally:
         if hint is not None:
             hint.cancel()
             await asyncio.gather(hint, return_exceptions=True)
 
 
-async def _last_checkpoint(store: ObjectStore, path: str) -> int | None:
-    """Return the version that `_last_checkpoint` names; it is a hint, so whatever is wrong with it does not matter."""
+async def _last_checkpoint(store: ObjectStore, path: str) -> tuple[int | None, str | None]:
+    """Return the version and the index of row groups that `_last_checkpoint` names.
+
+    It is a hint, so whatever is wrong with it does not matter.
+    """
     try:
         held = json.loads(await get_bytes(store, join(path, "_delta_log/_last_checkpoint")))
     except (StorageError, ValueError):
-        return None
-    version = held.get("version") if isinstance(held, dict) else None
-    return version if isinstance(version, int) else None
+        return None, None
+    held = held if isinstance(held, dict) else {}
+    version, tags = held.get("version"), held.get("tags")
+    name = tags.get(HINT_TAG) if isinstance(tags, dict) else None
+    return version if isinstance(version, int) else None, name if isinstance(name, str) else None
 
 
 def _segment(listed: Listed, path: str, version: int | None) -> Segment:

@@ -18,6 +18,7 @@ from buffetstore.tables.file_table import FIXED
 from buffetstore.tables.latest import latest_actions
 from buffetstore.tables.log_columns import may_be_unusual
 from buffetstore.tables.pruning import prune_pieces
+from buffetstore.tables.row_group_index import NO_ROW_GROUPS, RowGroupIndex
 from buffetstore.tables.schema import mapping_of, schema_of
 from buffetstore.tables.stored_statistics import StoredStatistics
 
@@ -52,6 +53,8 @@ class Snapshot:
         How far each application has come, by its id.
     pieces:
         The same files and their statistics as they are in memory, which the next snapshot shares.
+    row_groups:
+        The footers of large files that are known.
     """
 
     path: str
@@ -63,6 +66,7 @@ class Snapshot:
     timestamp: datetime
     txns: Mapping[str, Txn]
     pieces: tuple[Piece, ...] = field(default=(), repr=False, compare=False)
+    row_groups: RowGroupIndex = field(default=NO_ROW_GROUPS, repr=False, compare=False)
 
     @property
     def partition_columns(self) -> tuple[str, ...]:
@@ -141,7 +145,8 @@ def replay(
     files = as_table(pieces, FIXED)
     txns = dict(base.txns) if base else {}
     txns.update({txn.app_id: txn for entry in entries for txn in entry.txns})
-    return Snapshot(path, last, protocol, metadata, schema, files, _timestamp(entries, timestamp), txns, pieces)
+    known = base.row_groups if isinstance(base, Snapshot) else NO_ROW_GROUPS
+    return Snapshot(path, last, protocol, metadata, schema, files, _timestamp(entries, timestamp), txns, pieces, known)
 
 
 def advance(snapshot: Snapshot, entries: Sequence[Entry]) -> Snapshot:

@@ -51,7 +51,7 @@ class WritableTable(TableView):
         self._head = head
         self._writer = Writer(head.committer.store, formatter)
         self._group = GroupCommit(head)
-        self._checkpointer = Checkpointer(head.committer)
+        self._checkpointer = Checkpointer(head.committer, head.learn)
         head.after_commit = self._checkpointer.note
         self._pinned = pinned
 
