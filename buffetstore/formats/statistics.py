@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MAX_CHARACTERS = 32
 MAX_COLUMNS = 32  # the default of delta.dataSkippingNumIndexedCols
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Not as escapes: deltalake, Polars and DuckDB read those of the last plane wrongly.
+_PLAIN = json.JSONEncoder(allow_nan=False, ensure_ascii=False)
 _UNITS_PER_MICROSECOND = {"s": 1_000_000, "ms": 1_000, "us": 1}
 
 
@@ -121,15 +123,10 @@ def _raised(text: str) -> str:
 
 def _to_json(value: Any) -> str:
     if isinstance(value, dict):
-        return (
-            "{"
-            + ",".join(f"{json.dumps(name, ensure_ascii=False)}:{_to_json(item)}" for name, item in value.items())
-            + "}"
-        )
+        return "{" + ",".join(f"{_PLAIN.encode(name)}:{_to_json(item)}" for name, item in value.items()) + "}"
     if isinstance(value, float) and math.isinf(value):
         return "1e999" if value > 0 else "-1e999"  # JSON has no infinity; readers round to it what is too great
     # A decimal is a JSON number with all its digits, which the json module would only write as a float.
     if isinstance(value, Decimal):
         return format(value, "f")
-    # Not as escapes: deltalake, Polars and DuckDB read those of the last plane wrongly.
-    return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    return _PLAIN.encode(value)

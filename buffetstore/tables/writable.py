@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # How often a change is planned anew because others came first.
 MAX_PLANS = 16
+_AT_ONCE = 256 * 1024  # bytes of rows: looking at their types is less than it costs to ask a thread
 
 Condition: TypeAlias = "Callable[[Snapshot], None]"
 
@@ -116,7 +117,7 @@ class WritableTable(TableView):
         seen = self.snapshot
         if condition is not None:
             condition(seen)
-        rows = await in_thread(fitted, table, seen.schema)
+        rows = await _fitted(table, seen.schema)
         txns = await self._txns(idempotency_key, txn, rows)
         done_before = already_done(seen.txns, txns)
         if done_before or (not rows.num_rows and not txns):
@@ -168,7 +169,7 @@ class WritableTable(TableView):
         CommitConflictError, CommitUnknownError
         """
         self._check_writable(removes=True)
-        rows = await in_thread(fitted, table, self.schema)
+        rows = await _fitted(table, self.schema)
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, UpsertResult]:
             if condition is not None:
@@ -238,7 +239,7 @@ class WritableTable(TableView):
         IdempotencyKeyReusedError, CommitConflictError, CommitUnknownError
         """
         self._check_writable(removes=True)
-        rows = await in_thread(fitted, table, self.schema)
+        rows = await _fitted(table, self.schema)
 
         async def attempt(snapshot: Snapshot) -> tuple[Proposal | None, CommitResult]:
             if condition is not None:
@@ -341,3 +342,7 @@ class WritableTable(TableView):
             f"table {self.path!r} was changed by others during each of {MAX_PLANS} plans; try again when fewer write",
             key=self.path,
         )
+
+
+async def _fitted(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    return fitted(table, schema) if table.nbytes <= _AT_ONCE else await in_thread(fitted, table, schema)
