@@ -23,7 +23,6 @@ from buffetstore.tables.row_group_index import (
     MOST_BYTES,
     NO_ROW_GROUPS,
     RowGroupIndex,
-    footer_told,
     index_of,
     parsed,
     raw_footer,
@@ -33,16 +32,17 @@ from buffetstore.tables.row_group_index import (
 from buffetstore.tables.row_groups import WHOLE_BYTES, StoreSource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from buffetstore.objects.base import ObjectStore
     from buffetstore.tables.snapshot import Snapshot
 
 _ARROW: Final = Attributes(content_type="application/vnd.apache.arrow.stream")
 _NAME: Final = re.compile(r"\d{20}-[0-9a-f]{16}\.arrow")
-_LEAST_FOOTER: Final = 512  # bytes: more files than this lets in are not looked at
+_LEAST_FOOTER: Final = 2048  # bytes: more files than this lets in are not looked at
 _KEPT: Final = timedelta(days=1)  # of indexes that a reader may have been told of
 _AT_ONCE: Final = 16  # footers read in the background
+_MOST_READ: Final = 256  # of them for one index
 
 
 async def load_row_groups(store: ObjectStore, path: str, name: str | None) -> RowGroupIndex:
@@ -59,7 +59,7 @@ async def load_row_groups(store: ObjectStore, path: str, name: str | None) -> Ro
 async def unindexed(snapshot: Snapshot) -> int:
     """Return of how many large files the footer is not known."""
     files = await listed(_large(snapshot))
-    return await in_thread(lambda: sum(footer_told(snapshot.row_groups, file) is None for file in files))
+    return await in_thread(lambda: sum(raw_footer(snapshot.row_groups, file) is None for file in files))
 
 
 async def write_row_groups(store: ObjectStore, snapshot: Snapshot, known: RowGroupIndex) -> RowGroupIndex:
@@ -73,9 +73,7 @@ async def write_row_groups(store: ObjectStore, snapshot: Snapshot, known: RowGro
         return known
     if not large.num_rows:
         return NO_ROW_GROUPS
-    files = await listed(large)
-    calls = [partial(_footer, store, snapshot.path, file, known if same else NO_ROW_GROUPS) for file in files]
-    footers = [found for found in await gather(calls, limit=_AT_ONCE) if found is not None]
+    footers = await _footers(store, snapshot.path, await listed(large), known if same else NO_ROW_GROUPS)
     name = f"{snapshot.version:020}-{secrets.token_hex(8)}.arrow"
     index = await in_thread(index_of, footers, snapshot.metadata.id, snapshot.version, name)
     key = join(snapshot.path, f"{FOLDER}{name}")
@@ -91,16 +89,24 @@ def _large(snapshot: Snapshot) -> pa.Table:
     return files.take(order.slice(0, MOST_BYTES // _LEAST_FOOTER))
 
 
-async def _footer(
-    store: ObjectStore, path: str, file: Mapping[str, Any], known: RowGroupIndex
-) -> tuple[str, int, bytes] | None:
-    raw = raw_footer(known, file)
+async def _footers(
+    store: ObjectStore, path: str, files: Sequence[Mapping[str, Any]], known: RowGroupIndex
+) -> list[tuple[str, int, bytes]]:
+    """Return path, size and footer of the files; of those that are not known some are read, the rest another time."""
+    told = await in_thread(lambda: [raw_footer(known, file) for file in files])
+    is_full = sum(len(raw) for raw in told if raw is not None) >= MOST_BYTES
+    asked = [] if is_full else [at for at, raw in enumerate(told) if raw is None][:_MOST_READ]
+    calls = [partial(_read, store, join(path, files[at]["path"]), files[at]["size"]) for at in asked]
+    for at, raw in zip(asked, await gather(calls, limit=_AT_ONCE), strict=True):
+        told[at] = raw
+    return [(file["path"], file["size"], raw) for file, raw in zip(files, told, strict=True) if raw is not None]
+
+
+async def _read(store: ObjectStore, key: str, size: int) -> bytes | None:
     try:
-        if raw is None:
-            raw = await StoreSource(store).raw_footer(join(path, file["path"]), file["size"])
+        return await StoreSource(store).raw_footer(key, size)
     except (NotFoundError, CorruptFileError):
         return None  # whoever reads the file is told
-    return file["path"], file["size"], raw
 
 
 async def _clean(store: ObjectStore, path: str, newest: str) -> None:
