@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from buffetstore.expressions import columns_of, filter_rows
 from buffetstore.query.answer import QueryAnswer
 from buffetstore.query.cache_manager import CacheManager, Reading
-from buffetstore.query.metadata_answers import from_statistics, statistics_needed
 from buffetstore.query.ordering import last_of_each, sort_rows
+from buffetstore.query.selection import columns_read, rounds_of, rows_needed, select
 from buffetstore.query.shaping import Shaper, with_computed
 from buffetstore.query.stages import Part
 from buffetstore.resilience.threads import in_thread
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from buffetstore.formats import ParquetFormatter
     from buffetstore.objects.base import ObjectStore
     from buffetstore.query.binding import BoundPlan
+    from buffetstore.query.metadata_answers import KnownFiles
     from buffetstore.tables import Snapshot
 
 BATCH_ROWS = 65_536
@@ -40,10 +41,10 @@ class _Progress:
 
     files: pa.Table
     total: pa.Table
+    known: KnownFiles | None = None
     reading: Reading = field(default_factory=Reading)
     files_done: int = 0
     earliest: datetime | None = None  # when the first of the rows read could be known
-    short_cut: str | None = None  # what made reading some of the files needless
 
 
 class QueryExecutor:
@@ -104,10 +105,9 @@ class QueryExecutor:
         assert bound.shape is not None
         shaper = Shaper(bound.shape)
         shaper.add(bound.row_schema().empty_table())
-        known = await in_thread(from_statistics, bound, progress.files, exact=snapshot.has_exact_statistics)
-        if known is not None:
-            progress.files, progress.short_cut = known.left, "metadata"
-            await in_thread(shaper.add_known, known.groups, known.rows, known.known)
+        if progress.known is not None:
+            told = progress.known
+            await in_thread(shaper.add_known, told.groups, told.rows, told.known)
         async with aclosing(self._tables(bound, snapshot, progress)) as found:
             async for table in found:
                 await in_thread(shaper.add, table.select(list(bound.columns)))
@@ -154,9 +154,9 @@ class QueryExecutor:
         self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress
     ) -> AsyncGenerator[pa.Table, None]:
         """Yield of each file, in order, the rows that satisfy what may be tested before revisions are merged."""
-        columns = _needed(bound)
+        columns = columns_read(bound)
         below = bound.tested
-        for files in _rounds(progress.files, bound):
+        for files in rounds_of(progress.files, bound):
             read = read_tables(
                 self._store,
                 snapshot,
@@ -183,58 +183,14 @@ class QueryExecutor:
 
 
 def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:
-    """Choose the files that must be read, in the order in which they are."""
-    every = snapshot.files
-    if bound.is_empty:
-        return _Progress(every.slice(0, 0), every)
-    event_time = bound.contract.event_time
-    told = statistics_needed(bound) or (event_time,)
-    files = snapshot.prune(bound.tested, None if bound.merge else told)
-    if bound.merge:
-        # Concatenated in this order, a stable sort by load time leaves revisions in the order that decides.
-        age = pc.fill_null(files["commit_version"], -1)
-        keys = pa.table({"age": age, "modified": files["modification_time"], "path": files["path"]})
-    else:
-        name = f"min.{event_time}"
-        keys = pa.table({"time": files[name], "path": files["path"]}) if name in files.column_names else None
-        keys = pa.table({"path": files["path"]}) if keys is None else keys
-    order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in keys.column_names])
-    return _Progress(files.take(order), every)
-
-
-def _rounds(files: pa.Table, bound: BoundPlan) -> Iterator[pa.Table]:
-    """All files at once; under a limit one, then two, four...: few may do, and nobody can know how many."""
-    if bound.limit is None or bound.merge:
-        yield files
-        return
-    start, size = 0, 1
-    while start < files.num_rows:
-        yield files.slice(start, size)
-        start, size = start + size, size * 2
-
-
-def _needed(bound: BoundPlan) -> list[str]:
-    wanted = _wanted(bound)
-    if bound.conversion is not None:
-        wanted = bound.conversion.needed(wanted)
-    return [name for name in bound.schema.names if name in wanted and name in bound.stored]
-
-
-def _wanted(bound: BoundPlan) -> set[str]:
-    wanted = {*bound.columns, *bound.key}
-    if bound.merge:
-        wanted |= {"created_at"} | columns_of(bound.predicate)
-    if bound.known_at is not None:
-        wanted |= {"created_at", "interval", "exchange", "available_at", bound.contract.event_time}
-    if bound.conversion is not None or not bound.stored >= columns_of(bound.below):
-        wanted |= columns_of(bound.below)
-    return wanted
+    selection = select(bound, snapshot)
+    return _Progress(selection.files, snapshot.files, selection.known)
 
 
 def _complete(bound: BoundPlan, table: pa.Table) -> tuple[pa.Table, datetime | None]:
     """Add the columns that the table does not have yet, test what reads them, and keep what was known."""
     if bound.conversion is not None:
-        wanted = _wanted(bound)
+        wanted = rows_needed(bound)
         table = bound.conversion.apply(table, [field for field in bound.schema if field.name in wanted])
     table = _with_absent(bound, table)
     if bound.conversion is not None or not bound.stored >= columns_of(bound.below):
@@ -300,7 +256,7 @@ def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa
         requests=reading.requests,
         cache_hit=scanned > 0 and reading.requests == 0,
         seconds=seconds,
-        short_cut=progress.short_cut,
+        short_cut=None if progress.known is None else "metadata",
         notes=tuple(_notes(bound, progress, table)),
     )
 

@@ -81,7 +81,9 @@ async def read_file(
     CorruptFileError
         It cannot be decoded, or is not as long as the log says.
     """
-    reading = _Reading(store, snapshot, formatter, _wanted(snapshot, columns, predicate), source or StoreSource(store))
+    reading = _Reading(
+        store, snapshot, formatter, wanted_of(snapshot, columns, predicate), source or StoreSource(store)
+    )
     return await reading.read(await reading.planned(file))
 
 
@@ -107,7 +109,7 @@ async def read_tables(
         Gets a file's bytes by key and size, in place of `source`.
     """
     chosen = FetchSource(fetch) if fetch is not None else source or StoreSource(store)
-    reading = _Reading(store, snapshot, formatter, _wanted(snapshot, columns, predicate), chosen)
+    reading = _Reading(store, snapshot, formatter, wanted_of(snapshot, columns, predicate), chosen)
     async with aclosing(
         ordered_from(reading.calls(files), bytes_in_flight=bytes_in_flight, limit=FILES_IN_FLIGHT)
     ) as tables:
@@ -115,7 +117,8 @@ async def read_tables(
             yield table
 
 
-def _wanted(snapshot: Snapshot, columns: Sequence[str] | None, predicate: Expression | None) -> Wanted:
+def wanted_of(snapshot: Snapshot, columns: Sequence[str] | None, predicate: Expression | None) -> Wanted:
+    """Return what is to be read of a table's files."""
     return Wanted(snapshot.schema, stored_schema(snapshot.schema, snapshot.metadata), columns, predicate)
 
 
@@ -164,7 +167,7 @@ class _Reading:
 
     def _plan(self, file: Mapping[str, Any], footer: pq.FileMetaData | None) -> _Plan:
         key, size = join(self.snapshot.path, file["path"]), file["size"]
-        constants = _constants(self.snapshot, file) if self.snapshot.partition_columns else None
+        constants = constants_of(self.snapshot, file) if self.snapshot.partition_columns else None
         if not self.source.in_parts or is_whole(size, self.wanted):
             return _Plan(file, key, constants, cost=size)
         metadata = footer if footer is not None else footer_told(self.snapshot.row_groups, file)
@@ -228,7 +231,8 @@ def projected(snapshot: Snapshot, columns: Sequence[str] | None) -> pa.Schema:
     return snapshot.schema if columns is None else pa.schema([snapshot.schema.field(name) for name in columns])
 
 
-def _constants(snapshot: Snapshot, file: Mapping[str, Any]) -> dict[str, pa.Scalar]:
+def constants_of(snapshot: Snapshot, file: Mapping[str, Any]) -> dict[str, pa.Scalar]:
+    """Return the partition columns' values, which a file does not store."""
     held = pa.array([list(file["partition_values"].items())], STRINGS)
     return {
         name: partition_array(held, stored_name(field), field.type)[0]

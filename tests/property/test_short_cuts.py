@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from buffetstore.expressions import bucket, col, count
 from buffetstore.objects import MemoryStore
-from buffetstore.query import DataQuery, executor
+from buffetstore.query import DataQuery, selection
 from buffetstore.schemas import Record, SchemaManager
 from buffetstore.schemas.types import Date, Price, Timestamp  # noqa: TC001 - pydantic evaluates the annotations
 from buffetstore.storage import LakeStorage
@@ -107,7 +107,7 @@ async def test_counts_and_extremes(writes: Any, filters: Any, aggregates: Any, g
         if deletes:
             await storage.delete_data("things", filters={"number": {"lt": 0}})
         found = await storage.retrieve_data(query)
-        with patch.object(executor, "from_statistics", lambda *_arguments, **_options: None):
+        with patch.object(selection, "from_statistics", lambda *_arguments, **_options: None):
             plain = await storage.retrieve_data(query)
     assert found.table.schema == plain.table.schema
     assert shown(found.table) == shown(plain.table)
