@@ -7,21 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from buffetstore.caching import LRUCache, SingleFlight
-from buffetstore.formats.chunks import together
-from buffetstore.resilience.threads import in_thread
-from buffetstore.tables.row_groups import Source, StoreSource
+from buffetstore.query.disk_tier import DiskTier, Fetched, FetchedFooter
+from buffetstore.tables.row_groups import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow.parquet as pq
 
+    from buffetstore.caching import DiskCache
     from buffetstore.formats.chunks import Span
     from buffetstore.objects.base import Data, ObjectStore
 
 DEFAULT_CACHE_BYTES = 256 * 1024 * 1024
 FOOTER_CACHE_BYTES = 64 * 1024 * 1024
-_COPIED_AT_ONCE = 1024 * 1024  # bytes: a tenth of a millisecond
 _PARSED = 4  # what a footer takes in memory, for each byte that it has in a file
 
 
@@ -37,6 +36,11 @@ class Reading:
     hits: int = 0
     footers: int = 0
 
+    def add(self, fetched: Fetched | FetchedFooter) -> None:
+        """Count what the store had to send for something."""
+        self.bytes += fetched.bytes
+        self.requests += fetched.requests
+
 
 class CacheManager:
     """Fetches data files and column chunks of them, each once at a time, and remembers those used last.
@@ -49,15 +53,19 @@ class CacheManager:
         Where the files are.
     cache:
         Whose budget they live in; None is a cache of 256 MiB.
+    disk:
+        Where they are kept besides, for longer than the process lives; it is closed with this.
     """
 
-    def __init__(self, store: ObjectStore, cache: LRUCache[bytes] | None = None) -> None:
-        self._store = StoreSource(store)
+    def __init__(
+        self, store: ObjectStore, cache: LRUCache[bytes] | None = None, *, disk: DiskCache | None = None
+    ) -> None:
+        self._below = DiskTier(store, disk)
         self.cache: LRUCache[bytes] = LRUCache(DEFAULT_CACHE_BYTES) if cache is None else cache
         self.footers: LRUCache[pq.FileMetaData] = LRUCache(FOOTER_CACHE_BYTES)
-        self._flights: SingleFlight[bytes] = SingleFlight()
-        self._part_flights: SingleFlight[list[bytes]] = SingleFlight()
-        self._footer_flights: SingleFlight[pq.FileMetaData] = SingleFlight()
+        self._flights: SingleFlight[Fetched] = SingleFlight()
+        self._part_flights: SingleFlight[Fetched] = SingleFlight()
+        self._footer_flights: SingleFlight[FetchedFooter] = SingleFlight()
 
     def source(self, reading: Reading) -> Source:
         """Return where a query has its data files from; `reading` is told what it takes."""
@@ -82,10 +90,9 @@ class CacheManager:
     async def fetch_missing(self, key: str, size: int, reading: Reading) -> bytes:
         """Do `fetch` of what has just been looked for."""
         # Whoever joins a fetch that is on its way waits for the store too: no hit.
-        data = await self._flights.run((key, size), partial(self._load, key, size))
-        reading.requests += 1
-        reading.bytes += size
-        return data
+        fetched = await self._flights.run((key, size), partial(self._load, key, size))
+        reading.add(fetched)
+        return fetched.bodies[0]
 
     async def chunks(self, key: str, size: int, ranges: Sequence[Span], reading: Reading) -> list[Data]:
         """Return the bytes of ranges of a data file, which are ascending; what is in memory is not asked for."""
@@ -97,43 +104,47 @@ class CacheManager:
         missing = tuple(span for span in ranges if span not in found)
         reading.hits += len(found)
         if missing:
-            bodies = await self._part_flights.run((key, size, missing), partial(self._load_parts, key, size, missing))
-            found.update(zip(missing, bodies, strict=True))
-            asked = together(missing)
-            reading.requests += len(asked)
-            reading.bytes += sum(end - start for start, end in asked)
+            fetched = await self._part_flights.run((key, size, missing), partial(self._load_parts, key, size, missing))
+            found.update(zip(missing, fetched.bodies, strict=True))
+            reading.add(fetched)
         return [found[span] for span in ranges]
 
     async def footer(self, key: str, size: int, reading: Reading) -> pq.FileMetaData:
         """Return what the footer of a data file says."""
         metadata = self.footers.get((key, size))
-        if metadata is None:
-            metadata = await self._footer_flights.run((key, size), partial(self._load_footer, key, size))
-            reading.requests += 1
-            reading.footers += 1
-            reading.bytes += metadata.serialized_size
-        return metadata
+        if metadata is not None:
+            return metadata
+        fetched = await self._footer_flights.run((key, size), partial(self._load_footer, key, size))
+        reading.add(fetched)
+        reading.footers += fetched.requests
+        return fetched.metadata
 
     def hold_footer(self, key: str, size: int, metadata: pq.FileMetaData) -> None:
         """Remember a footer."""
         self.footers.put((key, size), metadata, metadata.serialized_size * _PARSED)
 
-    async def _load(self, key: str, size: int) -> bytes:
-        data = await _as_bytes(await self._store.whole(key, size))
-        self.cache.put((key, size), data, size)
-        return data
+    async def forget(self, key: str, size: int, ranges: Sequence[Span]) -> None:
+        """Forget a file and these parts of it: whoever mends it must not be shown what it was."""
+        for name in ((key, size), *((key, size, span) for span in ranges)):
+            self.cache.delete(name)
+        self.footers.delete((key, size))
+        await self._below.forget(key, size)
 
-    async def _load_parts(self, key: str, size: int, ranges: Sequence[Span]) -> list[bytes]:
-        # Copies: a part in the cache must not hold on to what was read together with it.
-        bodies = [await _as_bytes(body) for body in await self._store.chunks(key, size, ranges)]
-        for span, body in zip(ranges, bodies, strict=True):
+    async def _load(self, key: str, size: int) -> Fetched:
+        fetched = await self._below.whole(key, size)
+        self.cache.put((key, size), fetched.bodies[0], size)
+        return fetched
+
+    async def _load_parts(self, key: str, size: int, ranges: Sequence[Span]) -> Fetched:
+        fetched = await self._below.chunks(key, size, ranges)
+        for span, body in zip(ranges, fetched.bodies, strict=True):
             self.cache.put((key, size, span), body, len(body))
-        return bodies
+        return fetched
 
-    async def _load_footer(self, key: str, size: int) -> pq.FileMetaData:
-        metadata = await self._store.footer(key, size)
-        self.hold_footer(key, size, metadata)
-        return metadata
+    async def _load_footer(self, key: str, size: int) -> FetchedFooter:
+        fetched = await self._below.footer(key, size)
+        self.hold_footer(key, size, fetched.metadata)
+        return fetched
 
     def stats(self) -> dict[str, float]:
         """Return entries, bytes, hits, misses and evictions."""
@@ -144,14 +155,9 @@ class CacheManager:
         """Cancel what is on its way and forget everything. May be called twice."""
         for flights in (self._flights, self._part_flights, self._footer_flights):
             await flights.aclose()
+        await self._below.aclose()
         self.cache.clear()
         self.footers.clear()
-
-
-async def _as_bytes(data: Data) -> bytes:
-    if isinstance(data, bytes):
-        return data
-    return bytes(data) if len(data) < _COPIED_AT_ONCE else await in_thread(bytes, data)
 
 
 class _CachedSource(Source):
@@ -179,3 +185,6 @@ class _CachedSource(Source):
 
     async def footer(self, key: str, size: int) -> pq.FileMetaData:
         return await self._cache.footer(key, size, self._reading)
+
+    async def forget(self, key: str, size: int, ranges: Sequence[Span]) -> None:
+        await self._cache.forget(key, size, ranges)

@@ -50,7 +50,7 @@ from buffetstore.tables import DeltaTable
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
 
-    from buffetstore.caching import LRUCache
+    from buffetstore.caching import DiskCache, LRUCache
     from buffetstore.expressions import Expression
     from buffetstore.objects.base import ObjectStore
     from buffetstore.query import QueryAnswer, QueryPlan
@@ -83,6 +83,8 @@ class LakeStorage(TableUpkeep):
         Give new tables the portable part of their contract's rules as CHECK constraints.
     by:
         In whose name schema versions are registered: ``"user@host"``.
+    disk:
+        Where they are remembered beyond this process; the storage closes it.
     results_bytes, results_ttl_seconds:
         How much memory answers may take that are kept, and how long; by default none is. Equal queries at one time are
         computed once either way.
@@ -99,12 +101,13 @@ class LakeStorage(TableUpkeep):
         prefix: str = "raw",
         constraints: bool = False,
         by: str = "unknown",
+        disk: DiskCache | None = None,
         results_bytes: int = 0,
         results_ttl_seconds: float | None = None,
     ) -> None:
         self._has_constraints = constraints
         self.schemas = schemas if schemas is not None else SchemaManager()
-        self.files = CacheManager(store, cache)
+        self.files = CacheManager(store, cache, disk=disk)
         self._store = store
         self.known = KnownSchemas(store, self.schemas, by)
         self._prefix = prefix

@@ -210,6 +210,7 @@ class _Reading:
                 deleted=both[1],
             )
         except CorruptFileError as error:
+            await self.source.forget(key, file["size"], plan.ranges or ())
             mend = "restore the file from a backup, or read a table version from before it"
             raise CorruptFileError(f"{where} is damaged: {error}; {mend}", key=key) from error
 

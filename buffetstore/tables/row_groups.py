@@ -88,6 +88,9 @@ class Source(ABC):
     def hold_footer(self, key: str, size: int, metadata: pq.FileMetaData) -> None:  # noqa: B027 - nothing need be held
         """Take note of a footer that is known from elsewhere."""
 
+    async def forget(self, key: str, size: int, ranges: Sequence[Span]) -> None:  # noqa: B027 - as `hold_footer`
+        """Hold no longer the file and these ranges of it, which are damaged."""
+
     @abstractmethod
     async def whole(self, key: str, size: int) -> Data:
         """Return the file."""
