@@ -48,17 +48,19 @@ def latest_actions(entries: Sequence[Entry]) -> Latest:
             are_adds.append(np.ones(len(entry.adds), np.bool_))
             versions.append(np.full(len(entry.adds), -1 if entry.compacted else entry.version))
     version, removed = np.concatenate(versions), pa.Table.from_batches(removes, REMOVES)
-    hashes = np.concatenate([hashes_of(each) for each in paths])
-    in_order = np.sort(hashes)  # `np.unique` makes a hash table, which takes twenty times as long
+    runs = list(together(adds))
+    named = [*(run.batch["path"] for run in runs), *(batch["path"] for batch in removes)]
+    # `np.unique` makes a hash table, which takes twenty times as long.
+    in_order = np.sort(np.concatenate([np.zeros(0, np.uint64), *(hashes_of(each) for each in named)]))
     if not (in_order[1:] == in_order[:-1]).any():
-        return _cut(list(together(adds)), version, removed, pa.chunked_array(paths))
+        return _cut(runs, version, removed, pa.chunked_array(paths))
     encoded, is_add = pa.concat_arrays(paths).dictionary_encode(), np.concatenate(are_adds)
     last = np.zeros(len(encoded.dictionary), np.int64)
-    last[encoded.indices.to_numpy()] = np.arange(len(hashes))  # of several the last one stays
-    stays = np.zeros(len(hashes), np.bool_)
+    last[encoded.indices.to_numpy()] = np.arange(len(encoded))  # of several the last one stays
+    stays = np.zeros(len(encoded), np.bool_)
     stays[last] = True
     kept, added, at = [], stays[is_add], 0
-    for columns in together(adds):
+    for columns in runs:
         kept.append(columns.filter(added[at : at + len(columns)]))
         at += len(columns)
     return _cut(kept, version[added], removed.filter(pa.array(stays[~is_add])), encoded.dictionary)

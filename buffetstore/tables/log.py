@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from buffetstore.errors import CorruptLogError, NotFoundError
 from buffetstore.objects.helpers import get_bytes
-from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered
+from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered, ordered_from
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, CdcFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
 from buffetstore.tables.log_lines import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 
     from buffetstore.objects.base import ObjectMeta, ObjectStore
     from buffetstore.tables.log_lines import Parsed
 
-_GROUP = 8 * 1024 * 1024  # bytes of log that are parsed together
+_GROUP = 4 * 1024 * 1024  # bytes of log that are parsed together
+_PARSED_AT_ONCE = 2  # groups
 _LARGE = 64 * 1024  # bytes from which on columns are worth their fixed cost
 _NOT_AN_ACTION = (ValueError, KeyError, TypeError, AttributeError)
 MEND = "restore the entry from a backup; versions before it can still be read"
@@ -58,19 +59,30 @@ class Entry:
 
 
 async def read_entries(store: ObjectStore, path: str, commits: Sequence[ObjectMeta]) -> list[Entry]:
-    """Return the entries, read in parallel and parsed some megabytes at a time in a thread."""
+    """Return the entries, read in parallel, and parsed some megabytes at a time in a thread while others are read."""
     entries: list[Entry] = []
-    group: list[bytes] = []
+    async with aclosing(ordered_from(_groups(store, path, commits), limit=_PARSED_AT_ONCE)) as groups:
+        async for parsed in groups:
+            entries += parsed
+    return entries
+
+
+async def _groups(
+    store: ObjectStore, path: str, commits: Sequence[ObjectMeta]
+) -> AsyncGenerator[tuple[Callable[[], Awaitable[list[Entry]]], int], None]:
+    """Yield what parses the next entries, and how many bytes they are."""
     calls = [partial(get_bytes, store, meta.key) for meta in commits]
     read = ordered(calls, [meta.size for meta in commits], bytes_in_flight=BYTES_IN_FLIGHT // 8)
+    group: list[bytes] = []
+    size = done = 0
     async with aclosing(read):
         async for data in read:
             group.append(data)
-            done = len(entries) + len(group)
-            if sum(map(len, group)) >= _GROUP or done == len(commits):
-                entries += await in_thread(_parsed, group, path, commits[len(entries) : done])
-                group = []
-    return entries
+            size += len(data)
+            done += 1
+            if size >= _GROUP or done == len(commits):
+                yield partial(in_thread, _parsed, group, path, commits[done - len(group) : done]), size
+                group, size = [], 0
 
 
 def _parsed(group: Sequence[bytes], path: str, commits: Sequence[ObjectMeta]) -> list[Entry]:
