@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from buffetstore.query import DataQuery, LayoutAction, LayoutReport, QueryAnswer
+    from buffetstore.query import DataQuery, Explanation, LayoutAction, LayoutReport, Prices, QueryAnswer, QueryPlan
     from buffetstore.storage import DataFile, LayoutChange
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
@@ -74,6 +74,18 @@ class ManagedUpkeep(VersionedStorage):
         async with aclosing(rows) as batches:
             async for batch in batches:
                 yield batch
+
+    async def explain(
+        self,
+        query: DataQuery | QueryPlan,
+        *,
+        analyze: bool = False,
+        storage_class: str | None = None,
+        region: str | None = None,
+        prices: Prices | None = None,
+    ) -> Explanation:
+        storage = await self._storage()
+        return await storage.explain(query, analyze=analyze, storage_class=storage_class, region=region, prices=prices)
 
     async def lineage(
         self,

@@ -14,7 +14,7 @@ from buffetstore.expressions import columns_of, filter_rows
 from buffetstore.query.answer import QueryAnswer
 from buffetstore.query.cache_manager import CacheManager, Reading
 from buffetstore.query.ordering import last_of_each, sort_rows
-from buffetstore.query.selection import columns_read, rounds_of, rows_needed, select
+from buffetstore.query.selection import columns_read, partitions_of, rounds_of, rows_needed, select
 from buffetstore.query.shaping import Shaper, with_computed
 from buffetstore.query.stages import Part
 from buffetstore.resilience.threads import in_thread
@@ -248,8 +248,8 @@ def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa
         table=table,
         data_type=bound.plan.data_type,
         table_version=snapshot.version,
-        partitions_scanned=_partitions(progress.files.slice(0, scanned)),
-        partitions_total=_partitions(progress.total),
+        partitions_scanned=partitions_of(progress.files.slice(0, scanned)),
+        partitions_total=partitions_of(progress.total),
         files_scanned=scanned,
         files_pruned=progress.total.num_rows - scanned,
         bytes_read=reading.bytes,
@@ -259,13 +259,6 @@ def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa
         short_cut=None if progress.known is None else "metadata",
         notes=tuple(_notes(bound, progress, table)),
     )
-
-
-def _partitions(files: pa.Table) -> int:
-    """Count the time buckets, or the folders where a file tells none."""
-    buckets = pc.map_lookup(files["tags"], pa.scalar("bucket", pa.string()), "first")
-    folders = pc.replace_substring_regex(files["path"], r"/?[^/]*$", "")
-    return int(pc.count_distinct(pc.coalesce(buckets, folders), mode="all").as_py())
 
 
 def _notes(bound: BoundPlan, progress: _Progress, table: pa.Table) -> Iterator[str]:

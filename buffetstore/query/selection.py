@@ -26,6 +26,11 @@ class Selection:
     files: pa.Table
     known: KnownFiles | None = None
 
+    @property
+    def short_cut(self) -> str | None:
+        """What made reading files needless that filters would not have left out."""
+        return None if self.known is None else "metadata"
+
 
 def select(bound: BoundPlan, snapshot: Snapshot) -> Selection:
     """Return the files that must be read, after what statistics tell; call it in a thread."""
@@ -77,3 +82,10 @@ def rows_needed(bound: BoundPlan) -> set[str]:
     if bound.conversion is not None or not bound.stored >= columns_of(bound.below):
         wanted |= columns_of(bound.below)
     return wanted
+
+
+def partitions_of(files: pa.Table) -> int:
+    """Count the time buckets, or the folders where a file tells none."""
+    buckets = pc.map_lookup(files["tags"], pa.scalar("bucket", pa.string()), "first")
+    folders = pc.replace_substring_regex(files["path"], r"/?[^/]*$", "")
+    return int(pc.count_distinct(pc.coalesce(buckets, folders), mode="all").as_py())

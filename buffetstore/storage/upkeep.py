@@ -14,6 +14,7 @@ from buffetstore.errors import TableNotFoundError, TableVersionNotFoundError, Un
 from buffetstore.monitoring.events import observed
 from buffetstore.query import DataQuery, QueryOptimizer, bind
 from buffetstore.resilience.threads import give_way, in_thread
+from buffetstore.storage.explaining import ExplainedQueries
 from buffetstore.storage.layout import file_stem
 from buffetstore.storage.layout_upkeep import LayoutUpkeep
 from buffetstore.storage.lineage_graph import State, Walker, check_walk
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 _FILES = 500  # made into values at a time
 
 
-class TableUpkeep(LayoutUpkeep):
+class TableUpkeep(LayoutUpkeep, ExplainedQueries):
     """What follows from `table` alone."""
 
     async def _self(self) -> Any:

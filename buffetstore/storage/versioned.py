@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from buffetstore.query import DataQuery, LayoutAction, LayoutReport, QueryAnswer
+    from buffetstore.query import DataQuery, Explanation, LayoutAction, LayoutReport, Prices, QueryAnswer, QueryPlan
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
@@ -156,6 +156,26 @@ class VersionedStorage(DataStorage):
 
         A window of time of some million rows of both sides is held at once, and a row of the right side for each value
         of `by`. Close the iterator (`contextlib.aclosing`) where it is left early.
+        """
+
+    @abstractmethod
+    async def explain(
+        self,
+        query: DataQuery | QueryPlan,
+        *,
+        analyze: bool = False,
+        storage_class: str | None = None,
+        region: str | None = None,
+        prices: Prices | None = None,
+    ) -> Explanation:
+        """Return what of a query's files is left out and why, and what is left to read and to pay; only the log is read.
+
+        Parameters
+        ----------
+        analyze:
+            Carry the query out too, and tell what it took.
+        storage_class, region, prices:
+            What the money depends on: see `buffetstore.query.cost.cost_of`.
         """
 
     @abstractmethod

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from buffetstore import manager as awaited
-    from buffetstore.query import DataQuery, LayoutAction, LayoutReport, QueryAnswer
+    from buffetstore.query import DataQuery, Explanation, LayoutAction, LayoutReport, Prices, QueryAnswer, QueryPlan
     from buffetstore.storage import DataFile, LayoutChange
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.feed import Change, Cursor
@@ -63,6 +63,18 @@ class BlockingUpkeep:
         suffix: str = "_right",
     ) -> Iterator[pa.RecordBatch]:
         return blocking(self._awaited.scan_asof(left, right, by=by, on=on, tolerance=tolerance, suffix=suffix))
+
+    def explain(
+        self,
+        query: DataQuery | QueryPlan,
+        *,
+        analyze: bool = False,
+        storage_class: str | None = None,
+        region: str | None = None,
+        prices: Prices | None = None,
+    ) -> Explanation:
+        told = self._awaited.explain(query, analyze=analyze, storage_class=storage_class, region=region, prices=prices)
+        return LOOP.run(told)
 
     def lineage(
         self,

@@ -214,6 +214,7 @@ CALLS: dict[str, Callable[[VersionedStorage, str], Awaitable[Any]]] = {
     "verify": lambda lake, name: lake.verify(name),
     "repair": lambda lake, name: lake.repair(name),
     "changes": lambda lake, name: anext(lake.changes(name)),
+    "explain": lambda lake, name: lake.explain(DataQuery(name)),
     "lineage": lambda lake, name: lake.lineage(name),
     "join_asof": lambda lake, name: lake.join_asof(DataQuery(name), DataQuery("market_data")),
     "scan_asof": lambda lake, name: anext(lake.scan_asof(DataQuery(name), DataQuery("market_data"))),
