@@ -6,11 +6,13 @@ The oracle knows nothing of the engine: each random filter, value and aggregate 
 from __future__ import annotations
 
 import math
+from contextlib import aclosing
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from functools import cmp_to_key
 from typing import TYPE_CHECKING, Any, ClassVar
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 
 from buffetstore.expressions import And, Not, Or, bucket, col, count
 from buffetstore.objects import MemoryStore
-from buffetstore.query import DataQuery
+from buffetstore.query import DataQuery, QueryExecutor
 from buffetstore.schemas import Record, SchemaManager
 from buffetstore.schemas.types import Date, Price, Timestamp  # noqa: TC001 - pydantic evaluates the annotations
 from buffetstore.storage import LakeStorage
@@ -64,19 +66,41 @@ SCHEMAS = SchemaManager([Fact, WiderFact, Kept, WiderKept])
 COLUMNS = ("symbol", "timestamp", "price", "number", "share", "note", "day", "live", "extra")
 
 
-class Whole(Snapshot):
-    """A snapshot that leaves no file out."""
+class Untold(Snapshot):
+    """A snapshot of which nothing is told: no file is left out, and none is known without being read."""
 
     __slots__ = ()
 
     def prune(self, predicate: Any, statistics: Any = None) -> pa.Table:
         return self.files if statistics is None else self.with_statistics(statistics)
 
+    def with_statistics(self, columns: Any = None) -> pa.Table:
+        told = super().with_statistics(columns)
+        for at, field in enumerate(told.schema):
+            if field.name not in self.files.column_names:
+                told = told.set_column(at, field, pa.nulls(told.num_rows, field.type))
+        return told
 
-class Unpruned(LakeStorage):
-    async def _bound(self, plan: Any) -> Any:
-        bound, snapshot = await super()._bound(plan)
-        return bound, Whole(**{each.name: getattr(snapshot, each.name) for each in fields(Snapshot)})
+
+class EveryFile(QueryExecutor):
+    """An executor that reads every file of the table for every question."""
+
+    async def retrieve(self, bound: Any, snapshot: Snapshot) -> Any:
+        return await super().retrieve(bound, untold(snapshot))
+
+    async def scan(self, bound: Any, snapshot: Snapshot, counts: Any) -> Any:
+        async with aclosing(super().scan(bound, untold(snapshot), counts)) as batches:
+            async for batch in batches:
+                yield batch
+
+
+def untold(snapshot: Snapshot) -> Snapshot:
+    return Untold(**{each.name: getattr(snapshot, each.name) for each in fields(Snapshot)})
+
+
+def unpruned(store: MemoryStore) -> LakeStorage:
+    with patch("buffetstore.storage.lake.QueryExecutor", EveryFile):
+        return LakeStorage(store, SCHEMAS)
 
 
 symbols = st.sampled_from(["A", "B/C", "BRK.B", "..", "é", "^X"])
@@ -543,7 +567,7 @@ class TestAnswers:
             MemoryStore() as store,
             MemoryStore() as other,
             LakeStorage(store, SCHEMAS) as lake,
-            Unpruned(other, SCHEMAS) as whole,
+            unpruned(other) as whole,
         ):
             model = Model([lake, whole], data_type)
             await model.do("store", first)
@@ -574,6 +598,23 @@ def spelled(value: Any) -> Any:
     if isinstance(value, Decimal):
         return (value + 0).normalize()
     return value.isoformat() if isinstance(value, datetime) else value
+
+
+async def test_the_other_side_leaves_no_file_out() -> None:
+    async with (
+        MemoryStore() as store,
+        MemoryStore() as other,
+        LakeStorage(store, SCHEMAS) as lake,
+        unpruned(other) as whole,
+    ):
+        found = []
+        for storage in (lake, whole):
+            for day in range(3):
+                row = {"symbol": "A", "timestamp": START + timedelta(days=day), "number": day}
+                await storage.store_data("facts", [row])
+            found.append((await storage.retrieve_data(DataQuery("facts", {"number": 1}))).files_scanned)
+            found.append((await storage.retrieve_data(DataQuery("facts", aggregates={"n": count()}))).files_scanned)
+    assert found == [1, 0, 3, 3]
 
 
 async def answers(storage: LakeStorage, query: DataQuery, *, plain: bool = True) -> list[Row]:
