@@ -1,6 +1,7 @@
 """Settings of a deployment: frozen, checked when made, read from arguments, the environment, `.env` or Terraform."""
 
 from buffetstore.config.azure import AzureConfig
+from buffetstore.config.caches import CacheConfig
 from buffetstore.config.gcs import GCSConfig
 from buffetstore.config.identity import process_identity
 from buffetstore.config.layers import LayerConfig
@@ -9,6 +10,7 @@ from buffetstore.config.s3 import S3Config
 
 __all__ = [
     "AzureConfig",
+    "CacheConfig",
     "Config",
     "GCSConfig",
     "LayerConfig",

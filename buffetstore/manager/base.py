@@ -13,9 +13,9 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from buffetstore.caching import LRUCache
 from buffetstore.config import (
     AzureConfig,
+    CacheConfig,
     Config,
     GCSConfig,
     S3Config,
@@ -25,11 +25,11 @@ from buffetstore.config import (
 )
 from buffetstore.errors import ConfigurationError, MissingDependencyError, UnsupportedOperationError
 from buffetstore.formats import ParquetFormatter
+from buffetstore.manager.caches import lake_caches, watch_caches
 from buffetstore.manager.upkeep import ManagedUpkeep
 from buffetstore.monitoring import PrometheusHook, StorageMetrics, fan_out
 from buffetstore.objects.open import open_store
 from buffetstore.objects.pool import pool_stats
-from buffetstore.query.cache_manager import DEFAULT_CACHE_BYTES
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel
 from buffetstore.storage import LakeStorage
@@ -79,8 +79,12 @@ class StorageManager(ManagedUpkeep):
         Where Prometheus metrics are registered; None keeps none.
     metrics:
         Sums everything up; None makes one.
-    cache_bytes:
-        Memory for data files that were read.
+    cache_bytes, cache_dir, disk_bytes:
+        Memory for data files that were read and parts of them, and a folder where they are kept besides, beyond the
+        process; processes may share it. None of these is as the environment says (see `CacheConfig`).
+    results_bytes, results_ttl_seconds:
+        Memory for answers, 64 MiB unless told otherwise, and how long one is kept. An answer is of the version that the
+        table has when it is asked for: it is never stale.
     compression:
         Of the files that are written; None is the configuration's, or zstd.
     layers:
@@ -113,7 +117,11 @@ class StorageManager(ManagedUpkeep):
         schema_manager: SchemaManager | None = None,
         registry: CollectorRegistry | None = None,
         metrics: StorageMetrics | None = None,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        cache_bytes: int | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        disk_bytes: int | None = None,
+        results_bytes: int | None = None,
+        results_ttl_seconds: float | None = None,
         compression: Compression | None = None,
         layers: Layers | None = None,
         constraints: bool = False,
@@ -130,7 +138,14 @@ class StorageManager(ManagedUpkeep):
         self._by = by
         self._layers = layers if layers is not None else layers_from_environment(_place(where))
         self._formatter = ParquetFormatter(compression or configured)
-        self._cache: LRUCache[bytes] = LRUCache(cache_bytes)
+        caches = CacheConfig.chosen(
+            memory_bytes=cache_bytes,
+            folder=cache_dir,
+            disk_bytes=disk_bytes,
+            results_bytes=results_bytes,
+            results_ttl_seconds=results_ttl_seconds,
+        )
+        self._caches = lake_caches(caches, self._layers)
         self._prometheus = PrometheusHook(registry) if registry is not None else None
         self._hook = fan_out([self.metrics] if self._prometheus is None else [self.metrics, self._prometheus])
         self._store: ObjectStore | None = None
@@ -174,14 +189,13 @@ class StorageManager(ManagedUpkeep):
                     self.schema_manager,
                     formatter=self._formatter,
                     hook=self._hook,
-                    cache=self._cache,
                     constraints=self._has_constraints,
                     by=await in_thread(process_identity) if self._by is None else self._by,
+                    **self._caches,
                 )
                 if self._prometheus is not None:
                     self._prometheus.watch_pool(self.url, partial(_connections, self._store))
-                cache = self._cache  # not self: the metrics would keep a forgotten manager alive
-                self.metrics.watch_cache("files", lambda: asdict(cache.stats()))
+                watch_caches(self._lake, self.metrics, self._prometheus)
             return self._lake
 
     @property
@@ -196,6 +210,14 @@ class StorageManager(ManagedUpkeep):
         if self._store is None:
             raise UnsupportedOperationError(f"{self!r} has no store: await the manager, or enter it, first")
         return self._store
+
+    def get_cache_metrics(self) -> dict[str, Any]:
+        """Return hits, misses and hit rate of queries, and how full and of what use each of the ``caches`` is.
+
+        These are ``snapshots``, ``footers``, ``data_memory``, ``data_disk`` (where there is one) and ``results``, each
+        with ``entries``, ``bytes``, ``max_bytes``, ``hits``, ``misses``, ``evictions`` and ``hit_rate``.
+        """
+        return self.metrics.get_cache_metrics()
 
     @property
     def registry(self) -> StoredSchemas:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -60,6 +60,42 @@ class _Pools(Collector):
             yield gauge
 
 
+_CACHE_GAUGES: Final = {
+    "entries": "What a cache holds.",
+    "bytes": "Bytes that a cache holds.",
+    "max_bytes": "Bytes that a cache may hold.",
+}
+_CACHE_COUNTERS: Final = {
+    "hits": "What was found in a cache.",
+    "misses": "What was not found in a cache.",
+    "evictions": "What had to make room in a cache.",
+    "failures": "What a cache on disk could not keep or read.",
+    "corrupt": "What was found damaged in a cache on disk.",
+}
+
+
+class _Caches(Collector):
+    """The caches by tier, asked when the metrics are scraped."""
+
+    def __init__(self) -> None:
+        self.watched: list[tuple[str, Callable[[], Mapping[str, float]]]] = []
+
+    def collect(self) -> Iterator[Metric]:
+        totals: dict[str, Tally[str]] = {}
+        for tier, ask in list(self.watched):
+            totals.setdefault(tier, Tally()).update(dict(ask()))
+        for name, text in _CACHE_GAUGES.items():
+            gauge = GaugeMetricFamily(f"buffetstore_cache_tier_{name}", text, labels=["tier"])
+            for tier, numbers in totals.items():
+                gauge.add_metric([tier], numbers[name])
+            yield gauge
+        for name, text in _CACHE_COUNTERS.items():
+            counter = CounterMetricFamily(f"buffetstore_cache_tier_{name}", text, labels=["tier"])
+            for tier, numbers in totals.items():
+                counter.add_metric([tier], numbers[name])
+            yield counter
+
+
 class _Quality:
     """What quality checks found last: a handful of checks for each data type."""
 
@@ -109,6 +145,8 @@ class _Metrics:
         self.quality = _Quality(registry)
         self.pools = _Pools()
         registry.register(self.pools)
+        self.caches = _Caches()
+        registry.register(self.caches)
 
 
 _metrics: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
@@ -137,7 +175,9 @@ class PrometheusHook:
     ``buffetstore_operations_total{operation, outcome}``, ``buffetstore_errors_total{operation, code}``,
     ``buffetstore_retries_total{code}``, ``buffetstore_bytes_total{direction}``,
     ``buffetstore_operation_seconds{operation}`` (histogram), ``buffetstore_pool_in_use{pool}``, ``_idle`` and
-    ``_waiting`` (see `watch_pool`), and by ``data_type`` rows written, rejected, unchanged and read, partitions and
+    ``_waiting`` (see `watch_pool`), by ``tier`` of the caches ``buffetstore_cache_tier_entries``, ``_bytes``,
+    ``_max_bytes``, ``_hits_total``, ``_misses_total``, ``_evictions_total``, ``_failures_total`` and ``_corrupt_total``
+    (see `watch_cache`), and by ``data_type`` rows written, rejected, unchanged and read, partitions and
     files scanned and pruned, cache hits and misses. Of quality checks, by ``data_type`` and ``check``:
     ``buffetstore_quality_status`` (0 passed, 1 failed, 2 could not be told), ``_failed_ratio``,
     ``_run_timestamp_seconds`` and ``_failed_batches_total``.
@@ -153,6 +193,7 @@ class PrometheusHook:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._metrics = _metrics_of(registry)
         self._watching: list[tuple[str, Callable[[], Mapping[str, int]]]] = []
+        self._caches: list[tuple[str, Callable[[], Mapping[str, float]]]] = []
 
     def watch_pool(self, pool: str, stats: Callable[[], Mapping[str, int]]) -> None:
         """Show `in_use`, `idle` and `waiting` of ``stats()`` as gauges until `close`; equal pools are added up.
@@ -162,8 +203,19 @@ class PrometheusHook:
         self._watching.append((pool, stats))
         self._metrics.pools.watched.append((pool, stats))
 
+    def watch_cache(self, tier: str, stats: Callable[[], Mapping[str, float]]) -> None:
+        """Show entries, bytes, hits and misses of ``stats()`` until `close`; caches of one tier are added up.
+
+        It is asked at every scrape, and must answer at once.
+        """
+        self._caches.append((tier, stats))
+        self._metrics.caches.watched.append((tier, stats))
+
     def close(self) -> None:
-        """Stop asking for the pools of this hook; its counts stay. May be called twice."""
+        """Stop asking for the pools and caches of this hook; its counts stay. May be called twice."""
+        for cache in self._caches:
+            self._metrics.caches.watched.remove(cache)
+        self._caches.clear()
         for watched in self._watching:
             self._metrics.pools.watched.remove(watched)
         self._watching.clear()

@@ -138,7 +138,10 @@ class StorageMetrics:
             self._add(self._queries, data_type, seconds, error, counts)
 
     def watch_cache(self, name: str, stats: Callable[[], Mapping[str, float]]) -> None:
-        """Show ``stats()`` (entries, bytes, hits, misses, evictions...) in `get_cache_metrics` under `name`."""
+        """Show ``stats()`` (entries, bytes, hits, misses, evictions...) in `get_cache_metrics` under `name`.
+
+        Their hit rate is shown too.
+        """
         self._caches[name] = stats
 
     def get_performance_summary(self) -> dict[str, Any]:
@@ -174,8 +177,15 @@ class StorageMetrics:
                 "hits": counts["cache_hits"],
                 "misses": counts["cache_misses"],
                 "hit_rate": _share(counts, "cache_hits", "cache_misses"),
-                "caches": {name: dict(stats()) for name, stats in sorted(self._caches.items())},
+                "caches": {name: _with_hit_rate(stats()) for name, stats in sorted(self._caches.items())},
             }
+
+
+def _with_hit_rate(stats: Mapping[str, float]) -> dict[str, float]:
+    if not stats.keys() >= {"hits", "misses"}:
+        return dict(stats)
+    asked = stats["hits"] + stats["misses"]
+    return {**stats, "hit_rate": stats["hits"] / asked if asked else 0.0}
 
 
 def _with_rates(kind: _Kind, rows: str, data: str) -> dict[str, Any]:

@@ -110,7 +110,7 @@ class QueryAnswer(ArrowRows):
     bytes_read, requests:
         Bytes of data files that the store sent, and the requests for them; what came from memory is in neither.
     cache_hit:
-        Files were needed, and every byte of them came from memory.
+        Files were needed, and every byte of them came from memory or disk; or the answer itself was kept.
     seconds:
         From the call to the answer.
     short_cut:

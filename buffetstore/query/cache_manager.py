@@ -11,11 +11,11 @@ from buffetstore.query.disk_tier import DiskTier, Fetched, FetchedFooter
 from buffetstore.tables.row_groups import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pyarrow.parquet as pq
 
-    from buffetstore.caching import DiskCache
+    from buffetstore.caching import CacheStats, DiskCache
     from buffetstore.formats.chunks import Span
     from buffetstore.objects.base import Data, ObjectStore
 
@@ -146,10 +146,17 @@ class CacheManager:
         self.hold_footer(key, size, fetched.metadata)
         return fetched
 
-    def stats(self) -> dict[str, float]:
-        """Return entries, bytes, hits, misses and evictions."""
-        stats = self.cache.stats()
-        return {name: getattr(stats, name) for name in ("entries", "bytes", "max_bytes", "hits", "misses", "evictions")}
+    @property
+    def room(self) -> int:
+        """How many bytes of data files can be remembered, in memory or on disk."""
+        disk = self._below.disk
+        return max(self.cache.stats().max_bytes, 0 if disk is None else disk.stats().max_bytes)
+
+    def caches(self) -> dict[str, Callable[[], CacheStats]]:
+        """Return what tells how full each cache is, and of what use it was, by its name."""
+        disk = self._below.disk
+        held = {"footers": self.footers.stats, "data_memory": self.cache.stats}
+        return held if disk is None else held | {"data_disk": disk.stats}
 
     async def aclose(self) -> None:
         """Cancel what is on its way and forget everything. May be called twice."""

@@ -58,7 +58,7 @@ class DiskTier:
 
     def __init__(self, store: ObjectStore, disk: DiskCache | None) -> None:
         self._store = StoreSource(store)
-        self._disk = disk
+        self.disk = disk
         self._place = store.url
 
     async def whole(self, key: str, size: int) -> Fetched:
@@ -109,27 +109,27 @@ class DiskTier:
         return found
 
     async def _held(self, key: str, size: int, parts: Sequence[str]) -> dict[str, bytes]:
-        if self._disk is None:
+        if self.disk is None:
             return {}
-        found = await self._disk.get_many(self._name(key, size), parts)
+        found = await self.disk.get_many(self._name(key, size), parts)
         return {part: data for part, data in found.items() if part == _FOOTER or len(data) == _length(part, size)}
 
     async def _keep(self, key: str, size: int, parts: dict[str, bytes]) -> None:
-        if self._disk is not None:
-            await self._disk.put_many(self._name(key, size), parts)
+        if self.disk is not None:
+            await self.disk.put_many(self._name(key, size), parts)
 
     async def forget(self, key: str, size: int) -> None:
         """Forget all of a file."""
-        if self._disk is not None:
-            await self._disk.delete(self._name(key, size))
+        if self.disk is not None:
+            await self.disk.delete(self._name(key, size))
 
     def _name(self, key: str, size: int) -> str:
         return f"{self._place}\n{key}\n{size}"
 
     async def aclose(self) -> None:
         """Keep nothing from now on; what is on disk stays for the next one. May be called twice."""
-        if self._disk is not None:
-            await self._disk.aclose()
+        if self.disk is not None:
+            await self.disk.aclose()
 
 
 def _part(span: Span) -> str:

@@ -65,7 +65,8 @@ class ResultKey(NamedTuple):
 class ResultsCache:
     """Keeps the answers that were used last, and computes each once at a time.
 
-    Rows are shared, as Arrow data never changes. An answer that was kept says so: `cache_hit`, and nothing read.
+    Rows are shared, as Arrow data never changes. An answer that was kept says so: `cache_hit`, and nothing
+    fetched; files and partitions are those that its rows were found in.
 
     Parameters
     ----------
@@ -135,16 +136,8 @@ class ResultsCache:
 
 
 def _unread(answer: QueryAnswer, *, cache_hit: bool) -> QueryAnswer:
-    """Return the answer as one for which nothing was read."""
-    return replace(
-        answer,
-        partitions_scanned=0,
-        files_scanned=0,
-        files_pruned=answer.files_scanned + answer.files_pruned,
-        bytes_read=0,
-        requests=0,
-        cache_hit=cache_hit,
-    )
+    """Return the answer as one for which nothing was fetched; how its rows were found stays in it."""
+    return replace(answer, bytes_read=0, requests=0, cache_hit=cache_hit)
 
 
 def _without_slack(table: pa.Table) -> pa.Table:

@@ -48,9 +48,9 @@ from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
-    from buffetstore.caching import DiskCache, LRUCache
+    from buffetstore.caching import CacheStats, DiskCache, LRUCache
     from buffetstore.expressions import Expression
     from buffetstore.objects.base import ObjectStore
     from buffetstore.query import QueryAnswer, QueryPlan
@@ -122,6 +122,11 @@ class LakeStorage(TableUpkeep):
         self.results = ResultsCache(results_bytes, ttl_seconds=results_ttl_seconds)
         self.snapshots = Snapshots(store, self.table)
         self._answers = Answers(self.known, self._executor, self.snapshots, self.results, self.queries)
+
+    @property
+    def caches(self) -> dict[str, Callable[[], CacheStats]]:
+        """What tells how full each cache is, and of what use it was, by its name."""
+        return {"snapshots": self.snapshots.stats, **self.files.caches(), "results": self.results.stats}
 
     @property
     def store(self) -> ObjectStore:

@@ -137,6 +137,9 @@ class StorageManager(BlockingUpkeep):
     def describe(self, data_type: str) -> DataTypeDescription:
         return LOOP.run(self._awaited.describe(data_type))
 
+    def get_cache_metrics(self) -> dict[str, Any]:
+        return self._awaited.get_cache_metrics()
+
     @property
     def registry(self) -> BlockingFace[StoredSchemas]:
         """The versions of every data type, stored with the data: who registered what, and what may come next.

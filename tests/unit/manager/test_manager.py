@@ -159,7 +159,7 @@ async def test_metrics_reach_the_registry_and_the_summary() -> None:
         assert summary["queries"]["files_pruned"] == 6
         cache = metrics.get_cache_metrics()
         assert (cache["hits"], cache["misses"]) == (1, 1)
-        assert cache["caches"]["files"]["entries"] == 2
+        assert cache["caches"]["data_memory"]["entries"] == 2
     labels = {"data_type": "market_data"}
     assert registry.get_sample_value("buffetstore_rows_written_total", labels) == 10
     assert registry.get_sample_value("buffetstore_partitions_pruned_total", labels) == 6

@@ -24,11 +24,12 @@ def key(fingerprint: str = "q", **others: Any) -> ResultKey:
 class Computed:
     def __init__(self, answer: QueryAnswer = ANSWER, error: Exception | None = None) -> None:
         self.calls = self.cancelled = 0
-        self.gate = asyncio.Event()
+        self.began, self.gate = asyncio.Event(), asyncio.Event()
         self._answer, self._error = answer, error
 
     async def __call__(self) -> QueryAnswer:
         self.calls += 1
+        self.began.set()
         try:
             await self.gate.wait()
         except asyncio.CancelledError:
@@ -51,9 +52,7 @@ async def test_a_kept_answer_is_the_same_rows_and_says_that_nothing_was_read() -
     again = await cache.answer(key(), compute)
     assert compute.calls == 1
     assert again.table is ANSWER.table
-    assert again == replace(
-        ANSWER, partitions_scanned=0, files_scanned=0, files_pruned=7, bytes_read=0, requests=0, cache_hit=True
-    )
+    assert again == replace(ANSWER, bytes_read=0, requests=0, cache_hit=True)
     assert (cache.stats().hits, cache.stats().misses, cache.stats().entries) == (1, 1, 1)
 
 
@@ -166,8 +165,7 @@ async def test_closing_ends_what_is_under_way_and_forgets_all() -> None:
     cache, compute = ResultsCache(), Computed()
     await cache.answer(key("kept"), open_gate())
     waiting = asyncio.create_task(cache.answer(key(), compute))
-    while not compute.calls:
-        await asyncio.sleep(0)
+    await compute.began.wait()
     await cache.aclose()
     await cache.aclose()
     with pytest.raises(UnavailableError):

@@ -52,8 +52,8 @@ async def test_a_kept_answer_costs_one_question_for_news(lake: LakeStorage, stor
     store.reset()
     again = await lake.retrieve_data(DataQuery("market_data", {"symbol": ["AAPL", "AAPL"]}))
     assert again.table is first.table
-    assert (again.cache_hit, again.requests, again.bytes_read, again.files_scanned) == (True, 0, 0, 0)
-    assert (again.table_version, again.files_pruned) == (first.table_version, 5)
+    assert (again.cache_hit, again.requests, again.bytes_read) == (True, 0, 0)
+    assert (again.table_version, again.files_scanned) == (first.table_version, first.files_scanned)
     assert store.total == 1
     assert len(lake.queries) == 1, "what was not read says nothing about the layout"
 
