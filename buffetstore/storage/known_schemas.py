@@ -98,8 +98,9 @@ class KnownSchemas:
         if found is None:
             stored = await self.history(data_type, adopted) if adopted else self.earlier(newest)
             made = await in_thread(reading_of, newest, stored, projection, snapshot.schema)
-            # With the contracts that it is known by: another one must not come to their identity.
-            found = self._readings[key] = (made, newest, projection)
+            # With the contracts that it is known by: another one must not come to their identity. Of those made at one
+            # time the first stays, so that all who ask have the same.
+            found = self._readings.setdefault(key, (made, newest, projection))
         return found[0]
 
     def earlier(self, newest: Contract) -> list[Contract]:

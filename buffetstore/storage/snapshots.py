@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -43,13 +44,19 @@ class Snapshots:
         self._flights: SingleFlight[Snapshot] = SingleFlight()
         self._fresh = self._asked = 0
 
-    async def of(self, query: DataQuery) -> Snapshot:
+    async def of(self, query: DataQuery, since: float | None = None) -> Snapshot:
         """Return the state of its data type's table that the query asks.
+
+        Parameters
+        ----------
+        since:
+            The Unix time when it was asked: what has been the newest since will do. None is now.
 
         Raises
         ------
         TableNotFoundError, TableVersionNotFoundError, CorruptLogError
         """
+        since = time.time() if since is None else since
         table = await self._table(query.data_type)
         if isinstance(query.as_of, datetime):
             return await self._at(table, query.as_of)
@@ -59,7 +66,15 @@ class Snapshots:
             self._fresh += 1
             return table.snapshot
         self._asked += 1
-        return await table.refresh()
+        return table.snapshot if table.is_known_after(since) else await table.refresh()
+
+    async def likely(self, query: DataQuery, since: float) -> Snapshot | None:
+        """Return what is probably the state that `of` will ask for; None where that need not be asked of the store."""
+        if query.as_of is not None or query.table_version is not None:
+            return None
+        table = await self._table(query.data_type)
+        is_known = query.freshness is not None and table.is_known_since(query.freshness)
+        return None if is_known or table.is_known_after(since) else table.snapshot
 
     async def _version(self, table: DeltaTable, version: int) -> Snapshot:
         if version == table.version:

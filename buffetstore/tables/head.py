@@ -88,6 +88,10 @@ class Head:
         """Come to what was newest when `refreshes` had begun: many who ask at one time are answered by one of them."""
         return self.snapshot if self._refreshed > refreshes else await self.refresh()
 
+    def is_known_after(self, moment: float) -> bool:
+        """Tell whether the snapshot was the newest at the moment or later, in seconds of the clock."""
+        return self._checked >= moment
+
     def is_known_since(self, max_age: timedelta) -> bool:
         """Tell whether the snapshot was the newest at most so long ago. A clock that was set back tells nothing."""
         return 0 <= self._clock() - self._checked <= max_age.total_seconds()

@@ -65,6 +65,10 @@ class WritableTable(TableView):
         """Tell whether `snapshot` was the newest version at most so long ago."""
         return self._head.is_known_since(max_age)
 
+    def is_known_after(self, moment: float) -> bool:
+        """Tell whether `snapshot` was the newest version at this Unix time or later."""
+        return self._head.is_known_after(moment)
+
     async def refresh(self, max_age: timedelta | None = None) -> Snapshot:
         """Come to the latest version: one request where there is none newer, shared by all who ask at one time.
 
