@@ -13,8 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from buffetstore.cli.common import Json, Store, counted, err, human_bytes, manager, out, print_json, progress, run
+from buffetstore.cli.explained import explain
 from buffetstore.cli.files import open_writer
-from buffetstore.errors import InvalidQueryError
+from buffetstore.errors import InvalidInputError, InvalidQueryError
 from buffetstore.query import DataQuery
 from buffetstore.resilience.threads import in_thread
 
@@ -40,6 +41,14 @@ def query(
     ] = None,
     table_version: Annotated[int | None, typer.Option(min=0, help="The table as it was at this version.")] = None,
     file: Annotated[Path | None, typer.Option("--out", help="Write to FILE.parquet, FILE.csv or FILE.json.")] = None,
+    is_explained: Annotated[
+        bool, typer.Option("--explain", help="Say what would be read and what it costs, instead of the rows.")
+    ] = False,
+    analyze: Annotated[
+        bool, typer.Option("--analyze", help="With --explain: do it too, and say what it took.")
+    ] = False,
+    region: Annotated[str | None, typer.Option(help="With --explain: where the data is, for its prices.")] = None,
+    storage_class: Annotated[str | None, typer.Option(help="With --explain: NEARLINE, STANDARD_IA, cool...")] = None,
     store: Store = None,
     as_json: Json = False,
 ) -> None:
@@ -52,6 +61,11 @@ def query(
         limit=limit,
         table_version=table_version,
     )
+    if is_explained:
+        run(_explain(store, wanted, symbol, analyze, region, storage_class, as_json))
+        return
+    if analyze or region or storage_class:
+        raise InvalidInputError("--analyze, --region and --storage-class go with --explain")
     run(_query(store, wanted, symbol, file, as_json))
 
 
@@ -82,6 +96,20 @@ def parse_filters(texts: list[str]) -> dict[str, Any]:
         column: bounds[column] if column in bounds else equal[column][0] if len(equal[column]) == 1 else equal[column]
         for column in ordered
     }
+
+
+async def _explain(
+    store: str | None,
+    wanted: DataQuery,
+    symbols: list[str] | None,
+    analyze: bool,
+    region: str | None,
+    storage_class: str | None,
+    as_json: bool,
+) -> None:
+    async with manager(store) as storage:
+        chosen = of_symbols(storage, wanted, symbols) if symbols else wanted
+        await explain(storage, chosen, analyze=analyze, region=region, storage_class=storage_class, as_json=as_json)
 
 
 async def _query(

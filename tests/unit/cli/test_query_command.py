@@ -131,3 +131,21 @@ def test_cells_are_short_and_exact() -> None:
     assert cell(datetime(2024, 1, 2, 14, 30, tzinfo=UTC)) == "2024-01-02 14:30:00"
     assert cell(date(2024, 1, 2)) == "2024-01-02"
     assert cell(None) == ""
+
+
+def test_a_query_is_explained(filled) -> None:
+    asked = ("query", "market_data", "--symbol", "AAPL", "--from", "2024-01-03", "--explain")
+    told = filled(*asked)
+    assert told.code == 0
+    for part in ("left after", "all there are", "estimated: ", "1 round trip", "file:// is free"):
+        assert part in told.out
+    assert "counted" not in told.out
+    assert "184.25" not in told.out, "no row is shown"
+    done = filled(*asked, "--analyze", "--json").json
+    assert done["counted"]["rows"] == 2
+    assert done["counted"]["files"] == done["estimated"]["files"]
+
+
+def test_what_goes_with_explain_alone(filled) -> None:
+    done = filled("query", "market_data", "--analyze")
+    assert (done.code, "go with --explain" in done.err) == (USAGE, True)
