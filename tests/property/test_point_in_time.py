@@ -25,6 +25,7 @@ calendars = pytest.importorskip("exchange_calendars", reason="needs the extra: c
 ZONES = {"XNAS": "America/New_York", "XLON": "Europe/London", "XTKS": "Asia/Tokyo"}
 # Clock changes, half days, and ordinary ones.
 DAYS = [date(2024, *day) for day in ((3, 8), (3, 11), (7, 3), (10, 28), (11, 4), (11, 29), (12, 24), (12, 23))]
+pytestmark = pytest.mark.timeout(1800)  # many examples, where they are asked for
 FEW = settings(max_examples=max(8, settings.default.max_examples // 4))
 
 
@@ -103,7 +104,7 @@ NEAR = [timedelta(0), timedelta(microseconds=-1), timedelta(microseconds=1), tim
 def looked_at(draw: Any) -> tuple[list[tuple[Row, datetime]], list[datetime]]:
     """Bars, and moments around those at which they became known."""
     found = draw(histories)
-    moments = [known + draw(st.sampled_from(NEAR)) for _, known in found][:5]
+    moments = [known + draw(st.sampled_from(NEAR)) for _, known in found][:3]
     return found, [*moments, found[0][0]["timestamp"]]
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 START = datetime(2024, 3, 8, 22, tzinfo=UTC)  # clocks change in New York the day after next
 KEY = ("symbol", "timestamp")
+pytestmark = pytest.mark.timeout(1800)  # many examples, where they are asked for
 # An example writes some ten files and asks eight questions, twice.
 FEW = settings(max_examples=max(5, settings.default.max_examples // 8))
 
