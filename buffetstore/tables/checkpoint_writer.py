@@ -279,13 +279,17 @@ async def _send(upload: Upload, plan: _Plan) -> tuple[int, int]:
     try:
         while (found := await in_thread(next, tables, None)) is not None:
             table, adds = found
-            await in_thread(writer.write_table, table)
+            await upload.write(await in_thread(_written, writer, sink, table))
             actions, files = actions + table.num_rows, files + adds
-            await upload.write(sink.taken())
     finally:
         await in_thread(writer.close)
     await upload.write(sink.taken())
     return actions, files
+
+
+def _written(writer: pq.ParquetWriter, sink: _Pieces, table: pa.Table) -> bytes:
+    writer.write_table(table)
+    return sink.taken()
 
 
 class _Pieces:

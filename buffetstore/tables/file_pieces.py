@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.resilience.threads import give_way
 from buffetstore.tables.arrays import whole
 from buffetstore.tables.file_statistics import FileStatistics, span_of
 from buffetstore.tables.file_table import PIECE_ROWS, file_batch, statistics_columns, statistics_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _WINDOW = 32  # bytes of a path that its hash is of
 _MANY = 1024  # paths from which on it is cheaper to look through all files
+_HASHED = 16_384  # paths at a time: to gather their ends holds the interpreter
 _FEW_OF = 8  # rows for one set of statistics that makes it worth to look at each set once
 _PARTS = 4  # of a full piece: larger ones than these are not joined any more
 _SUFFIX = 8  # bytes at its end that are left out: ".parquet"
@@ -128,8 +130,14 @@ def _distinct(known: pa.Table) -> _Distinct:
 
 def hashes_of(paths: pa.Array) -> NDArray[np.uint64]:
     """Return a hash of each path's end: writers make it unique, and equal hashes only cost a comparison."""
-    if not len(paths):
-        return np.zeros(0, np.uint64)
+    found = [np.zeros(0, np.uint64)]
+    for at in range(0, len(paths), _HASHED):
+        found.append(_hashes_of(paths.slice(at, _HASHED)))
+        give_way()
+    return np.concatenate(found)
+
+
+def _hashes_of(paths: pa.Array) -> NDArray[np.uint64]:
     _, offsets, values = paths.buffers()
     ends = np.frombuffer(offsets, np.int32)[paths.offset + 1 : paths.offset + len(paths) + 1].astype(np.int64)
     starts = np.frombuffer(offsets, np.int32)[paths.offset : paths.offset + len(paths)].astype(np.int64)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
@@ -181,7 +182,8 @@ def _read(texts: Any, layout: pa.Schema) -> pa.Table:
     lines = pc.if_else(pc.equal(lines, ""), "{}", lines).cast(pa.large_string())
     lines = whole(lines) if isinstance(lines, pa.ChunkedArray) else lines
     together = pa.LargeListArray.from_arrays(pa.array([0, len(lines)], pa.int64()), lines)
-    data = pc.binary_join(together, pa.scalar("\n", pa.large_string()))[0].as_buffer()
+    _, ends, data = pc.binary_join(together, pa.scalar("\n", pa.large_string())).buffers()
+    data = data.slice(0, int(np.frombuffer(ends, np.int64)[1]))  # its value would be copied
     longest = pc.max(pc.binary_length(lines)).as_py()
     try:
         found = pyarrow.json.read_json(

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
+from buffetstore.resilience.threads import give_way
 from buffetstore.tables.actions import CdcFile
 from buffetstore.tables.arrays import present, whole
 from buffetstore.tables.log_columns import ADDS, REMOVES, STRINGS, AddColumns, RemoveColumns, decoded
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _BLOCK = 1 << 20  # bytes that one thread parses at a time
+_NEWLINE = ord("\n")
+_LOOKED_THROUGH = 1 << 20  # bytes at a time, after which others may run
 _SAMPLED = 4  # entries of those parsed together whose lines tell which fields there are
 _VECTOR = pa.struct(
     [
@@ -63,7 +66,7 @@ def parse(entries: Sequence[bytes]) -> list[Parsed] | None:
     """Return the actions of log entries, parsed together; None where only the line parser knows what they mean."""
     pieces = [_taken_apart(data) for data in entries]
     bodies = [body for body, _ in pieces]
-    text = b"".join(bodies)
+    text = _text(bodies)
     ends = _line_ends(text, bodies)
     if ends is None:
         return None
@@ -88,16 +91,29 @@ def parse(entries: Sequence[bytes]) -> list[Parsed] | None:
     ]
 
 
-def _line_ends(text: bytes, bodies: Sequence[bytes]) -> NDArray[np.int64] | None:
+def _text(bodies: Sequence[_Body]) -> NDArray[np.uint8]:
+    """Return the bodies as one, each ending a line: one that is large is not copied, others not at once."""
+    if len(bodies) == 1 and bodies[0].is_ended:
+        return bodies[0].view
+    found, at = np.empty(sum(map(len, bodies)), np.uint8), 0
+    for body in bodies:
+        piece = body.view
+        found[at : at + len(piece)] = piece
+        at += len(body)
+        if not body.is_ended:
+            found[at - 1] = _NEWLINE
+    return found
+
+
+def _line_ends(text: NDArray[np.uint8], bodies: Sequence[_Body]) -> NDArray[np.int64] | None:
     """Return how many lines end with each of the bodies; None where a line does not begin as an action does."""
-    found = np.frombuffer(text, np.uint8)
-    ends = np.flatnonzero(found == ord("\n"))
-    if not len(ends) or not (found[ends[:-1] + 1] == ord("{")).all():
+    ends = np.flatnonzero(text == _NEWLINE)
+    if not len(ends) or not (text[ends[:-1] + 1] == ord("{")).all():
         return None
     return np.searchsorted(ends, np.cumsum([len(body) for body in bodies]))
 
 
-def _read(text: bytes, bodies: Sequence[bytes]) -> list[pa.StructArray]:
+def _read(text: NDArray[np.uint8], bodies: Sequence[_Body]) -> list[pa.StructArray]:
     """Return the bodies of each kind of file action, null in the lines of others."""
     fields, keys = _seen(bodies)
     try:
@@ -109,7 +125,7 @@ def _read(text: bytes, bodies: Sequence[bytes]) -> list[pa.StructArray]:
         )
 
 
-def _read_as(text: bytes, layout: pa.Schema) -> list[pa.StructArray]:
+def _read_as(text: NDArray[np.uint8], layout: pa.Schema) -> list[pa.StructArray]:
     found = pyarrow.json.read_json(
         pa.BufferReader(text),
         read_options=pyarrow.json.ReadOptions(block_size=_BLOCK),
@@ -118,22 +134,58 @@ def _read_as(text: bytes, layout: pa.Schema) -> list[pa.StructArray]:
     return [whole(found[kind]) if kind in layout.names else pa.nulls(len(found), pa.struct([])) for kind in _FIELDS]
 
 
-def _taken_apart(data: bytes) -> tuple[bytes, list[bytes]]:
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """Lines of an entry, from `start` to before `end`. What is large is not copied: that would hold the interpreter."""
+
+    data: bytes
+    start: int
+    end: int
+
+    def __len__(self) -> int:
+        return self.end - self.start + (not self.is_ended)
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the last line has an end; there may be no lines."""
+        return self.start == self.end or self.data[self.end - 1] == _NEWLINE
+
+    @property
+    def view(self) -> NDArray[np.uint8]:
+        """The lines, uncopied."""
+        return np.frombuffer(self.data, np.uint8)[self.start : self.end]
+
+    def line(self, start: int) -> bytes:
+        """Return the line that begins there."""
+        end = self.data.find(b"\n", start, self.end)
+        return self.data[start : end if end >= 0 else self.end]
+
+    def find(self, text: bytes) -> int:
+        """Return where the text begins first, or -1; others may run meanwhile."""
+        for start in range(self.start, self.end, _LOOKED_THROUGH):
+            at = self.data.find(text, start, min(start + _LOOKED_THROUGH + len(text), self.end))
+            if at >= 0:
+                return at
+            give_way()
+        return -1
+
+
+def _taken_apart(data: bytes) -> tuple[_Body, list[bytes]]:
     """Return the lines of file actions, and those before and after them: writers put the others there."""
-    data = data if data.endswith(b"\n") else data + b"\n"
-    start, before = 0, []
+    start = 0
+    before: list[bytes] = [] if data else [data]  # an empty entry is damaged, which the line parser tells
     while start < len(data) and not data.startswith(_FILE_ACTIONS, start):
-        end = data.index(b"\n", start) + 1
+        end = data.find(b"\n", start) + 1 or len(data)
         before.append(data[start:end])
         start = end
     end, after = len(data), []
     while end > start and not data.startswith(_FILE_ACTIONS, at := data.rfind(b"\n", start, end - 1) + 1 or start):
         after.append(data[at:end])
         end = at
-    return data[start:end], before + after[::-1]
+    return _Body(data, start, end), before + after[::-1]
 
 
-def _seen(bodies: Sequence[bytes]) -> tuple[dict[str, dict[str, None]], dict[str, dict[str, None]]]:
+def _seen(bodies: Sequence[_Body]) -> tuple[dict[str, dict[str, None]], dict[str, dict[str, None]]]:
     """Return by kind of action the fields that a few lines have, and by field that is a map the keys in it."""
     fields: dict[str, dict[str, None]] = {kind: {} for kind in _FIELDS}
     keys: dict[str, dict[str, None]] = {name: {} for name in _MAPS}
@@ -158,13 +210,13 @@ def _layout(fields: Mapping[str, Iterable[str]], keys: Mapping[str, Iterable[str
     )
 
 
-def _sample(body: bytes) -> Iterator[bytes]:
+def _sample(body: _Body) -> Iterator[bytes]:
     if not body:
         return
-    yield body[: body.index(b"\n")]
-    yield body[body.rfind(b"\n", 0, -1) + 1 :]
+    yield body.line(body.start)
+    yield body.line(body.data.rfind(b"\n", body.start, body.end - 1) + 1 or body.start)
     if (at := body.find(b'\n{"remove":{') + 1) > 0:
-        yield body[at : body.index(b"\n", at)]
+        yield body.line(at)
 
 
 def _one_each(rows: int, lines: int, *kinds: pa.Array) -> bool:

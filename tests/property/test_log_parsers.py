@@ -13,6 +13,7 @@ from buffetstore.errors import CorruptLogError
 from buffetstore.tables import log
 from buffetstore.tables.actions import encode_path
 from buffetstore.tables.log import parse_entries
+from buffetstore.tables.log_columns import AddColumns
 from buffetstore.tables.log_lines import parse
 
 NAMES = st.sampled_from(["a.parquet", "é/日経 225", "x%y z", "p=1/b#", "😀\u2028", 'q"\\', "plain-0001.snappy.parquet"])
@@ -208,3 +209,19 @@ def test_a_large_entry_that_is_cut_off_is_named(rows) -> None:
     data = lines(*({"add": add(path=f"{n:050}")} for n in range(rows)))[:-20]
     with pytest.raises(CorruptLogError, match=rf"version 7 of table 't' cannot be read: line {rows} of "):
         parse_entries([data], "t", [7])
+
+
+def test_an_empty_entry_among_others_is_named() -> None:
+    plain = lines(*({"add": add(path=f"{n:050}")} for n in range(1000)))
+    with pytest.raises(CorruptLogError, match="version 8 of table 't' is empty"):
+        parse_entries([plain, b"", plain], "t", [7, 8, 9])
+
+
+def test_entries_whose_last_line_has_no_end_are_read_as_columns() -> None:
+    first, second = (lines(*({"add": add(path=f"{kind}{n:050}")} for n in range(1000))) for kind in "ab")
+    entries = parse_entries([first.rstrip(b"\n"), second, first.rstrip(b"\n")], "t", [1, 2, 3])
+    assert [(len(entry.adds), entry.adds[999].path[0]) for entry in entries] == [(1000, "a"), (1000, "b"), (1000, "a")]
+    assert all(isinstance(entry.adds, AddColumns) for entry in entries)
+    (alone,) = parse_entries([first.rstrip(b"\n")], "t", [1])
+    assert list(alone.adds) == list(entries[0].adds)
+    assert isinstance(alone.adds, AddColumns)
