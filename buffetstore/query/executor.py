@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from buffetstore.objects.base import ObjectStore
     from buffetstore.query.binding import BoundPlan
     from buffetstore.query.metadata_answers import KnownFiles
+    from buffetstore.query.topk import TopRows
     from buffetstore.tables import Snapshot
 
 BATCH_ROWS = 65_536
@@ -42,6 +43,8 @@ class _Progress:
     files: pa.Table
     total: pa.Table
     known: KnownFiles | None = None
+    top: TopRows | None = None
+    short_cut: str | None = None
     reading: Reading = field(default_factory=Reading)
     files_done: int = 0
     earliest: datetime | None = None  # when the first of the rows read could be known
@@ -108,9 +111,16 @@ class QueryExecutor:
         if progress.known is not None:
             told = progress.known
             await in_thread(shaper.add_known, told.groups, told.rows, told.known)
-        async with aclosing(self._tables(bound, snapshot, progress)) as found:
-            async for table in found:
-                await in_thread(shaper.add, table.select(list(bound.columns)))
+        left, top = progress.files, progress.top
+        while left.num_rows:
+            size = left.num_rows if top is None else max(2 * progress.files_done, top.first_round(left))
+            async with aclosing(self._tables(bound, snapshot, progress, left.slice(0, size))) as found:
+                async for table in found:
+                    await in_thread(shaper.add, table.select(list(bound.columns)))
+            left = left.slice(size)
+            if top is not None and left.num_rows:
+                left, beaten = await in_thread(_unbeaten, top, left, shaper)
+                progress.short_cut = "top-k" if beaten else progress.short_cut
         return await in_thread(shaper.finish)
 
     async def scan(
@@ -151,12 +161,12 @@ class QueryExecutor:
             counts.update(counts_of(answer) | {"rows_read": rows})
 
     async def _tables(
-        self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress
+        self, bound: BoundPlan, snapshot: Snapshot, progress: _Progress, chosen: pa.Table | None = None
     ) -> AsyncGenerator[pa.Table, None]:
-        """Yield of each file, in order, the rows that satisfy what may be tested before revisions are merged."""
+        """Yield of each file, or of each of the chosen, the rows that satisfy what may be tested before a merge."""
         columns = columns_read(bound)
         below = bound.tested
-        for files in rounds_of(progress.files, bound):
+        for files in rounds_of(progress.files if chosen is None else chosen, bound):
             read = read_tables(
                 self._store,
                 snapshot,
@@ -184,7 +194,13 @@ class QueryExecutor:
 
 def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:
     selection = select(bound, snapshot)
-    return _Progress(selection.files, snapshot.files, selection.known)
+    short_cut = None if selection.known is None else "metadata"
+    return _Progress(selection.files, snapshot.files, selection.known, selection.top, short_cut)
+
+
+def _unbeaten(top: TopRows, files: pa.Table, shaper: Shaper) -> tuple[pa.Table, bool]:
+    left = top.unbeaten(files, shaper.first())
+    return left, left.num_rows < files.num_rows
 
 
 def _complete(bound: BoundPlan, table: pa.Table) -> tuple[pa.Table, datetime | None]:
@@ -256,7 +272,7 @@ def _answer(bound: BoundPlan, snapshot: Snapshot, progress: _Progress, table: pa
         requests=reading.requests,
         cache_hit=scanned > 0 and reading.requests == 0,
         seconds=seconds,
-        short_cut=None if progress.known is None else "metadata",
+        short_cut=progress.short_cut,
         notes=tuple(_notes(bound, progress, table)),
     )
 

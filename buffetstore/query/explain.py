@@ -138,7 +138,9 @@ def explained(bound: BoundPlan, snapshot: Snapshot, place: Place) -> Explanation
     """Return how the plan is answered in this state of its table; call it in a thread."""
     selection = select(bound, snapshot)
     reads = estimate_reads(snapshot, selection.files, columns_read(bound), bound.tested)
-    rounds = sum(1 for files in rounds_of(selection.files, bound) if files.num_rows)
+    rounds = 1 if selection.files.num_rows else 0
+    if selection.top is None:
+        rounds = sum(1 for files in rounds_of(selection.files, bound) if files.num_rows)
     estimated = Work(
         partitions_of(selection.files),
         reads.files,
@@ -158,7 +160,7 @@ def explained(bound: BoundPlan, snapshot: Snapshot, place: Place) -> Explanation
         tuple(_pruning(bound, snapshot, selection.files)),
         selection.short_cut,
         estimated,
-        notes=tuple(_notes(bound, reads.footers, rounds)),
+        notes=tuple(_notes(bound, reads.footers, rounds, is_top=selection.top is not None)),
     )
 
 
@@ -194,8 +196,12 @@ def _parts(predicate: Expression) -> tuple[Expression, ...]:
     return predicate.parts if isinstance(predicate, And) else (predicate,)
 
 
-def _notes(bound: BoundPlan, footers: int, rounds: int) -> list[str]:
+def _notes(bound: BoundPlan, footers: int, rounds: int, *, is_top: bool) -> list[str]:
     notes = []
+    if is_top:
+        notes.append(
+            "files are read best first until no other can hold one of the first rows: the estimate is the most"
+        )
     if bound.merge:
         notes.append("revisions are merged: only filters on the key leave files out")
     if footers:

@@ -10,12 +10,14 @@ import pyarrow.compute as pc
 
 from buffetstore.expressions import columns_of
 from buffetstore.query.metadata_answers import from_statistics, statistics_needed
+from buffetstore.query.topk import top_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from buffetstore.query.binding import BoundPlan
     from buffetstore.query.metadata_answers import KnownFiles
+    from buffetstore.query.topk import TopRows
     from buffetstore.tables import Snapshot
 
 
@@ -25,11 +27,12 @@ class Selection:
 
     files: pa.Table
     known: KnownFiles | None = None
+    top: TopRows | None = None
 
     @property
     def short_cut(self) -> str | None:
         """What made reading files needless that filters would not have left out."""
-        return None if self.known is None else "metadata"
+        return "metadata" if self.known is not None else "top-k" if self.top is not None else None
 
 
 def select(bound: BoundPlan, snapshot: Snapshot) -> Selection:
@@ -37,7 +40,8 @@ def select(bound: BoundPlan, snapshot: Snapshot) -> Selection:
     if bound.is_empty:
         return Selection(snapshot.files.slice(0, 0))
     event_time = bound.contract.event_time
-    told = statistics_needed(bound) or (event_time,)
+    top = top_rows(bound)
+    told = statistics_needed(bound) or ((event_time,) if top is None else (event_time, top.column))
     files = snapshot.prune(bound.tested, None if bound.merge else told)
     if bound.merge:
         # Concatenated in this order, a stable sort by load time leaves revisions in the order that decides.
@@ -49,6 +53,8 @@ def select(bound: BoundPlan, snapshot: Snapshot) -> Selection:
         keys = pa.table({"path": files["path"]}) if keys is None else keys
     order = pc.sort_indices(keys, sort_keys=[(column, "ascending") for column in keys.column_names])
     files = files.take(order)
+    if top is not None:
+        return Selection(top.best_first(files), top=top)
     known = from_statistics(bound, files, exact=snapshot.has_exact_statistics)
     return Selection(files) if known is None else Selection(known.left, known)
 

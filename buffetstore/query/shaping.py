@@ -157,6 +157,10 @@ class Shaper:
     def _is_distinct_first(self) -> bool:
         return self._shape.distinct and self._shape.latest is None
 
+    def first(self) -> pa.Table:
+        """Return what the first stage makes of the rows so far: under an order and a limit, the first of them."""
+        return self._first.finish()
+
     def finish(self) -> pa.Table:
         """Return the answer."""
         shape, found = self._shape, self._first.finish()

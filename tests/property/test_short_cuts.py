@@ -113,3 +113,29 @@ async def test_counts_and_extremes(writes: Any, filters: Any, aggregates: Any, g
     assert shown(found.table) == shown(plain.table)
     assert plain.short_cut is None
     assert found.files_scanned <= plain.files_scanned
+
+
+ORDERS = st.lists(
+    st.tuples(st.booleans(), st.sampled_from(COLUMNS)).map(lambda pair: "-" * pair[0] + pair[1]),
+    min_size=1,
+    max_size=2,
+    unique_by=lambda name: name.removeprefix("-"),
+)
+
+
+@FEWER
+@given(WRITES, FILTERS, ORDERS, st.integers(0, 2), st.integers(1, 3))
+async def test_the_first_rows_in_an_order(writes: Any, filters: Any, order: Any, offset: int, limit: int) -> None:
+    query = DataQuery("things", filters, columns=COLUMNS, order_by=order, offset=offset, limit=limit)
+    async with MemoryStore() as store, LakeStorage(store, SchemaManager([Thing])) as storage:
+        await filled(storage, writes)
+        found = await storage.retrieve_data(query)
+        with patch.object(selection, "top_rows", lambda _bound: None):
+            plain = await storage.retrieve_data(query)
+        # Rows that are equal in the order and in the key, which appending allows, come in any order.
+        ordered = [name.removeprefix("-") for name in (*order, "symbol", "timestamp")]
+        assert shown(found.table.select(list(dict.fromkeys(ordered)))) == shown(
+            plain.table.select(list(dict.fromkeys(ordered)))
+        )
+    assert plain.short_cut is None
+    assert found.files_scanned <= plain.files_scanned
