@@ -12,13 +12,14 @@ from buffetstore.storage import VersionedStorage
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
     from datetime import datetime, timedelta
 
     import pyarrow as pa
 
     from buffetstore.query import DataQuery, Explanation, LayoutAction, LayoutReport, Prices, QueryAnswer, QueryPlan
-    from buffetstore.storage import DataFile, LayoutChange
+    from buffetstore.query.preload import Preloaded
+    from buffetstore.storage import DataFile, LakeStorage, LayoutChange
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables import DeltaTable
     from buffetstore.tables.feed import Change, Cursor
@@ -34,7 +35,7 @@ class ManagedUpkeep(VersionedStorage):
     """Forwards to the storage beneath."""
 
     @abstractmethod
-    async def _storage(self) -> VersionedStorage:
+    async def _storage(self) -> LakeStorage:
         """Return the storage, started."""
 
     async def table(self, data_type: str) -> DeltaTable:
@@ -160,6 +161,15 @@ class ManagedUpkeep(VersionedStorage):
 
     async def repair(self, data_type: str, *, dry_run: bool = True, deep: bool = False) -> RepairResult:
         return await (await self._storage()).repair(data_type, dry_run=dry_run, deep=deep)
+
+    async def preload(
+        self, data_type: str, *, days: float = 7, symbols: Collection[str] | None = None, top: int = 100
+    ) -> Preloaded:
+        """Load hot data into the caches: of the last days, and of the symbols that are asked for most.
+
+        See `buffetstore.storage.LakeStorage.preload`.
+        """
+        return await (await self._storage()).preload(data_type, days=days, symbols=symbols, top=top)
 
     async def changes(
         self,

@@ -29,6 +29,7 @@ from buffetstore.monitoring.events import Hook, no_hook, observed
 from buffetstore.query import BoundPlan, CacheManager, DataQuery, QueryExecutor, QueryOptimizer, bind, counts_of
 from buffetstore.query.recorded import QueryLog
 from buffetstore.query.results_cache import ResultsCache
+from buffetstore.query.usage import SymbolUsage
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
 from buffetstore.schemas import SchemaManager, ValidationLevel, ValidationResult
@@ -38,11 +39,11 @@ from buffetstore.storage.creation import facts_of, table_configuration
 from buffetstore.storage.foreign import read_with
 from buffetstore.storage.known_schemas import KnownSchemas
 from buffetstore.storage.lineage import lineage_of
+from buffetstore.storage.preloading import HotData
 from buffetstore.storage.quality.on_write import with_batch_checks
 from buffetstore.storage.quarantine import QuarantineTables
 from buffetstore.storage.registry import StoredSchemas
 from buffetstore.storage.snapshots import Snapshots
-from buffetstore.storage.upkeep import TableUpkeep
 from buffetstore.storage.verdict import check_on_invalid, judged, rows_to_store, stored_result
 from buffetstore.storage.writing import TableWriter, Terms, check_mode, named
 from buffetstore.tables import DeltaTable
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
     from buffetstore.tables.idempotency import IdempotencyKey
 
 
-class LakeStorage(TableUpkeep):
+class LakeStorage(HotData):
     """Data types as Delta tables.
 
     Parameters
@@ -119,6 +120,7 @@ class LakeStorage(TableUpkeep):
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._quarantine = QuarantineTables(self._self)
         self.queries = QueryLog()  # what was asked, for `analyze`
+        self.usage = SymbolUsage()  # of which symbols, for `preload`
         self.results = ResultsCache(results_bytes, ttl_seconds=results_ttl_seconds)
         self.snapshots = Snapshots(store, self.table)
         self._answers = Answers(self.known, self._executor, self.snapshots, self.results, self.queries)
@@ -220,6 +222,7 @@ class LakeStorage(TableUpkeep):
         plan, fingerprint = await in_thread(planned, query)
         with observed(self._hook, "storage.retrieve", plan.data_type) as counts:
             answer = await self._answers.retrieve(plan, fingerprint, started)
+            self.usage.note(plan)
             counts.update(counts_of(answer))
             return answer
 
@@ -233,6 +236,7 @@ class LakeStorage(TableUpkeep):
                     async for batch in batches:
                         yield batch
             self.queries.add(bound, counts, time.perf_counter() - started)
+            self.usage.note(plan)
 
     async def delete_data(
         self,

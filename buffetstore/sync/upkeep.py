@@ -10,13 +10,14 @@ from buffetstore.sync.loop import LOOP, blocking
 from buffetstore.tables.operations.compact import TARGET_BYTES, CompactResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
 
     import pyarrow as pa
 
     from buffetstore import manager as awaited
     from buffetstore.query import DataQuery, Explanation, LayoutAction, LayoutReport, Prices, QueryAnswer, QueryPlan
+    from buffetstore.query.preload import Preloaded
     from buffetstore.storage import DataFile, LayoutChange
     from buffetstore.storage.lineage_graph import Direction, LineageGraph
     from buffetstore.tables.feed import Change, Cursor
@@ -155,6 +156,11 @@ class BlockingUpkeep:
 
     def repair(self, data_type: str, *, dry_run: bool = True, deep: bool = False) -> RepairResult:
         return LOOP.run(self._awaited.repair(data_type, dry_run=dry_run, deep=deep))
+
+    def preload(
+        self, data_type: str, *, days: float = 7, symbols: Collection[str] | None = None, top: int = 100
+    ) -> Preloaded:
+        return LOOP.run(self._awaited.preload(data_type, days=days, symbols=symbols, top=top))
 
     def changes(
         self,
