@@ -150,13 +150,7 @@ class ParquetFormatter:
             }
             if predicate is not None:  # filtered by code first, so that only what is left becomes text
                 coded |= _coded_in_file(metadata)
-            with pq.ParquetFile(
-                source,
-                metadata=metadata,
-                read_dictionary=sorted(coded),
-                page_checksum_verification=True,
-                pre_buffer=False,  # everything is in memory
-            ) as file:
+            with _file(source, metadata, sorted(coded)) as file:
                 shape = schema if schema is not None else _with_constants(file, constants)
                 contents = contents_of(metadata, shape, stored, constants)
                 return _Reading(file, contents, deleted).read(columns, predicate)
@@ -191,6 +185,16 @@ class ParquetFormatter:
             stored=stored,
             deleted=deleted,
         )
+
+
+def _file(source: Any, metadata: pq.FileMetaData, coded: list[str]) -> Any:
+    return pq.ParquetFile(
+        source,
+        metadata=metadata,
+        read_dictionary=coded,
+        page_checksum_verification=True,
+        pre_buffer=False,  # everything is in memory
+    )
 
 
 def _with_constants(file: pq.ParquetFile, constants: Mapping[str, pa.Scalar]) -> pa.Schema:
