@@ -26,6 +26,7 @@ _LARGE_FILE: Final = 8 * MIB  # below it a file is fetched whole in any case
 _SKEWED: Final = 8
 _MANY: Final = 1000
 _SMALL_GROUP, _LARGE_GROUP = MIB, 256 * MIB
+_FEW_ROWS: Final = 65_536  # in a row group; more are not too few, however well they compress
 
 
 def severity(saved: int, ratio: float) -> Severity:
@@ -189,10 +190,10 @@ def row_groups(groups: pa.Table | None) -> Iterator[LayoutFinding]:
     sizes = groups["bytes"].to_numpy()
     several = pc.count_distinct(groups["path"]).as_py()
     mean = float(sizes.mean())
-    too_small = mean < _SMALL_GROUP and groups.num_rows > 2 * several
+    rows = float(groups["rows"].to_numpy().mean())
+    too_small = mean < _SMALL_GROUP and rows < _FEW_ROWS and groups.num_rows > 2 * several
     if not too_small and sizes.max() <= _LARGE_GROUP:
         return
-    rows = float(groups["rows"].to_numpy().mean())
     hurts = (
         f"{groups.num_rows / several:,.0f} row groups a file of {mean / MIB:,.2f} MiB: each column of each is a range "
         "to be fetched"

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidInputError
@@ -26,7 +27,9 @@ from buffetstore.resilience.threads import in_thread
 from buffetstore.storage.joins import AsofJoins
 from buffetstore.storage.layout import file_stem
 from buffetstore.storage.versioned import LayoutChange
+from buffetstore.tables.file_table import rows as file_rows
 from buffetstore.tables.operations.compact import Compaction, CompactResult
+from buffetstore.tables.row_group_index import footer_told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
     from buffetstore.schemas import Contract
     from buffetstore.storage.known_schemas import KnownSchemas
     from buffetstore.tables import DeltaTable, Snapshot, VacuumResult
+
+_FOOTERS = 200  # that are looked at: of the largest files, which matter
+_GROUPS = pa.schema([("path", pa.string()), ("rows", pa.int64()), ("bytes", pa.int64())])
 
 
 class LayoutUpkeep(AsofJoins):
@@ -87,6 +93,7 @@ class LayoutUpkeep(AsofJoins):
             queries,
             today=datetime.now(UTC).date(),
             table_version=snapshot.version,
+            groups=known_row_groups(snapshot),
             unneeded=unneeded,
         )
 
@@ -115,6 +122,17 @@ class LayoutUpkeep(AsofJoins):
             stem=partial(file_stem, contract=contract),
             progress=progress,
         )
+
+
+def known_row_groups(snapshot: Snapshot) -> pa.Table:
+    """Return the row groups of the largest files, as far as they are known without reading them."""
+    largest = snapshot.files.take(pc.select_k_unstable(snapshot.files, _FOOTERS, [("size", "descending")]))
+    found: list[dict[str, Any]] = []
+    for file in file_rows(largest):
+        footer = footer_told(snapshot.row_groups, file)
+        groups = () if footer is None else map(footer.row_group, range(footer.num_row_groups))
+        found += [{"path": file["path"], "rows": each.num_rows, "bytes": each.total_byte_size} for each in groups]
+    return pa.Table.from_pylist(found, _GROUPS)
 
 
 def _between(action: Compact, contract: Contract, snapshot: Snapshot) -> Expression | None:

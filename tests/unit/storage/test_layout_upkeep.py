@@ -5,18 +5,25 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from buffetstore.errors import InvalidInputError
+from buffetstore.formats import ParquetFormatter
+from buffetstore.formats.parquet import MIN_ROW_GROUP_ROWS
 from buffetstore.objects import MemoryStore, list_all
 from buffetstore.query import Compact, DataQuery, Vacuum
 from buffetstore.storage import LakeStorage
+from buffetstore.storage.layout_upkeep import known_row_groups
 from buffetstore.testing.data_storage import bar, bars
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from buffetstore.monitoring import Operation
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -96,6 +103,29 @@ async def test_files_that_nothing_needs(store: MemoryStore, lake: LakeStorage) -
     assert done.after is not None
     assert done.after.findings == ()
     assert len(await list_all(store, "raw/market_data/year=2024/")) == 1
+
+
+async def test_row_groups_are_known_where_footers_are(store: MemoryStore) -> None:
+    count = 3 * MIN_ROW_GROUP_ROWS
+    async with LakeStorage(store, formatter=ParquetFormatter(row_group_rows=MIN_ROW_GROUP_ROWS)) as lake:
+        table = await lake.table_for(await lake.contract("trades"))
+        given = {
+            "symbol": pa.repeat(pa.scalar("A"), count),
+            # Numbers that do not compress: a file of more than a mebibyte.
+            "sequence": pa.array(np.random.default_rng(0).integers(0, 2**62, count)),
+        }
+        usual = {"timestamp": START, "created_at": START, "price": 1, "size": 1, "data_source": "test", "version": "1"}
+        columns = [
+            given.get(field.name, pa.repeat(pa.scalar(usual.get(field.name), field.type), count))
+            for field in table.schema
+        ]
+        await table.append(pa.table(columns, schema=pa.schema([field.with_nullable(True) for field in table.schema])))
+        groups = known_row_groups(table.snapshot)
+        assert groups["rows"].to_pylist() == [MIN_ROW_GROUP_ROWS] * 3
+        assert min(groups["bytes"].to_pylist()) > 0
+        found = (await lake.analyze("trades")).finding("row_groups")
+    assert found is not None
+    assert found.numbers["row_groups"] == 3
 
 
 @pytest.mark.parametrize("actions", [["compact"], [None]])
