@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from buffetstore.engines.duckdb import SqlAnswer
+    from buffetstore.expressions import Expression
     from buffetstore.formats import Compression
     from buffetstore.objects.base import ObjectStore
     from buffetstore.objects.layers import Layers
@@ -316,7 +317,7 @@ class StorageManager(ManagedUpkeep):
         self,
         data_type: str,
         *,
-        filters: Mapping[str, Any] | None = None,
+        filters: Mapping[str, Any] | Expression | None = None,
         date_range: Mapping[str, Any] | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from buffetstore.expressions import Expression
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas.mapping import Mapping as SourceMapping
     from buffetstore.schemas.result import Finding, ValidationResult
@@ -219,7 +220,7 @@ class DataStorage(ABC):
         self,
         data_type: str,
         *,
-        filters: Mapping[str, Any] | None = None,
+        filters: Mapping[str, Any] | Expression | None = None,
         date_range: Mapping[str, Any] | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:

@@ -242,7 +242,7 @@ class LakeStorage(HotData):
         self,
         data_type: str,
         *,
-        filters: Mapping[str, Any] | None = None,
+        filters: Mapping[str, Any] | Expression | None = None,
         date_range: Mapping[str, Any] | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from buffetstore.config import Config, GCSConfig
     from buffetstore.engines.duckdb import SqlAnswer
+    from buffetstore.expressions import Expression
     from buffetstore.monitoring import StorageMetrics
     from buffetstore.query import DataQuery, QueryAnswer, QueryPlan
     from buffetstore.schemas import Mapping as SourceMapping
@@ -118,7 +119,7 @@ class StorageManager(BlockingUpkeep):
         self,
         data_type: str,
         *,
-        filters: Mapping[str, Any] | None = None,
+        filters: Mapping[str, Any] | Expression | None = None,
         date_range: Mapping[str, Any] | None = None,
         idempotency_key: IdempotencyKey | None = None,
     ) -> DeleteResult:
