@@ -9,13 +9,15 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
-from buffetstore.config import LayerConfig
+from buffetstore.config import CacheConfig, LayerConfig
 from buffetstore.testing.fault_report import pytest_terminal_summary  # noqa: F401 - the hook prints the fault cases
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SETTINGS = {name for names in LayerConfig.VARIABLES.values() for name in names} | {"STORAGE_EMULATOR_HOST"}
+SETTINGS = {"STORAGE_EMULATOR_HOST"} | {
+    name for kind in (LayerConfig, CacheConfig) for names in kind.VARIABLES.values() for name in names
+}
 CLOUDS = ("GCS_", "GOOGLE_", "AWS_", "S3_", "AZURE_", "BUFFETSTORE_", "CLOUDSDK_")
 
 settings.register_profile("default", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
