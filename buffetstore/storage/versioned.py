@@ -168,7 +168,7 @@ class VersionedStorage(DataStorage):
         region: str | None = None,
         prices: Prices | None = None,
     ) -> Explanation:
-        """Return what of a query's files is left out and why, and what is left to read and to pay; only the log is read.
+        """Return what leaves out a query's files, and what is left to read and to pay; only the log is read.
 
         Parameters
         ----------
