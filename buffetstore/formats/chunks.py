@@ -25,12 +25,16 @@ PART_BYTES: Final = 8 * 1024 * 1024  # longer reads are faster as several at onc
 
 @dataclass(frozen=True, slots=True)
 class Chunks:
-    """Some ranges of a file of `size` bytes: ascending, none within another; `bodies` are their bytes."""
+    """Some ranges of a file of `size` bytes: ascending, none within another; `bodies` are their bytes.
+
+    `groups` are the row groups that are there; None are those that the predicate leaves.
+    """
 
     metadata: pq.FileMetaData
     size: int
     spans: Sequence[Span]
     bodies: Sequence[Data]
+    groups: Sequence[int] | None = None
 
     def read(self, start: int, length: int) -> memoryview:
         """Return so many bytes from there.

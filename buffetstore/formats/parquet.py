@@ -153,7 +153,8 @@ class ParquetFormatter:
             with _file(source, metadata, sorted(coded)) as file:
                 shape = schema if schema is not None else _with_constants(file, constants)
                 contents = contents_of(metadata, shape, stored, constants)
-                return _Reading(file, contents, deleted).read(columns, predicate)
+                groups = data.groups if isinstance(data, Chunks) else None
+                return _Reading(file, contents, deleted, groups).read(columns, predicate)
         except StorageError:
             raise
         except (pa.ArrowException, OSError, ValueError) as error:
@@ -217,6 +218,7 @@ class _Reading:
     file: pq.ParquetFile
     contents: Contents
     deleted: NDArray[np.int64] | None = None
+    chosen: Sequence[int] | None = None
 
     def read(self, columns: Sequence[str] | None, predicate: Expression | None) -> pa.Table:
         schema = self.contents.schema
@@ -226,7 +228,7 @@ class _Reading:
             if name not in schema.names:
                 raise InvalidQueryError(f"there is no column {name!r}: there are {', '.join(schema.names)}")
         names = [*wanted, *tested]
-        groups = self.contents.groups(predicate)
+        groups = self.contents.groups(predicate) if self.chosen is None else list(self.chosen)
         rows = sum(self.file.metadata.row_group(group).num_rows for group in groups)
         raw = self._raw(names, groups)
         found = pa.table({name: self._conformed(raw, name, rows) for name in names} or {"": pa.nulls(rows)})

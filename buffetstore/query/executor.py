@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from buffetstore.expressions import columns_of, filter_rows
+from buffetstore.expressions import ALWAYS, columns_of, filter_rows
 from buffetstore.query.answer import QueryAnswer
 from buffetstore.query.cache_manager import CacheManager, Reading
 from buffetstore.query.ordering import last_of_each, sort_rows
@@ -175,6 +175,7 @@ class QueryExecutor:
                 columns=columns,
                 predicate=below,
                 source=self._cache.source(progress.reading),
+                rows=_first_rows(bound) if chosen is None else None,
                 bytes_in_flight=self._bytes_in_flight,
             )
             async with aclosing(read) as tables:
@@ -190,6 +191,12 @@ class QueryExecutor:
         if earliest is not None:
             progress.earliest = earliest if progress.earliest is None else min(progress.earliest, earliest)
         return table
+
+
+def _first_rows(bound: BoundPlan) -> int | None:
+    """Return how many of a file's first rows will do; None where some may have to be left out, or all are needed."""
+    is_plain = bound.below == ALWAYS and not bound.merge and bound.known_at is None and bound.conversion is None
+    return bound.limit if is_plain else None
 
 
 def _begin(bound: BoundPlan, snapshot: Snapshot) -> _Progress:

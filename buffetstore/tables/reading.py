@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pyarrow as pa
 
 from buffetstore.errors import CorruptFileError, InvalidQueryError, NotFoundError
-from buffetstore.expressions import Expression, columns_of
+from buffetstore.expressions import ALWAYS, Expression, columns_of
 from buffetstore.formats.chunks import Chunks
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, gather, ordered_from
 from buffetstore.resilience.threads import in_thread
@@ -97,6 +97,7 @@ async def read_tables(
     predicate: Expression | None = None,
     fetch: Fetch | None = None,
     source: Source | None = None,
+    rows: int | None = None,
     bytes_in_flight: int = BYTES_IN_FLIGHT,
 ) -> AsyncGenerator[pa.Table, None]:
     """Yield the rows of each of `files`, in their order, while later files are being read already.
@@ -107,9 +108,12 @@ async def read_tables(
     ----------
     fetch:
         Gets a file's bytes by key and size, in place of `source`.
+    rows:
+        Of each file so many of the first rows will do, where there is no predicate.
     """
     chosen = FetchSource(fetch) if fetch is not None else source or StoreSource(store)
-    reading = _Reading(store, snapshot, formatter, wanted_of(snapshot, columns, predicate), chosen)
+    wanted = replace(wanted_of(snapshot, columns, predicate), rows=rows)
+    reading = _Reading(store, snapshot, formatter, wanted, chosen)
     async with aclosing(
         ordered_from(reading.calls(files), bytes_in_flight=bytes_in_flight, limit=FILES_IN_FLIGHT)
     ) as tables:
@@ -119,7 +123,8 @@ async def read_tables(
 
 def wanted_of(snapshot: Snapshot, columns: Sequence[str] | None, predicate: Expression | None) -> Wanted:
     """Return what is to be read of a table's files."""
-    return Wanted(snapshot.schema, stored_schema(snapshot.schema, snapshot.metadata), columns, predicate)
+    tested = None if predicate == ALWAYS else predicate
+    return Wanted(snapshot.schema, stored_schema(snapshot.schema, snapshot.metadata), columns, tested)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +135,7 @@ class _Plan:
     key: str
     constants: Mapping[str, pa.Scalar] | None = None
     metadata: pq.FileMetaData | None = None
+    groups: Sequence[int] = ()
     ranges: Sequence[Span] | None = None
     looks: bool = False  # for what is needed in the footer, which has to be read for it
     cost: int = 0
@@ -179,9 +185,14 @@ class _Reading:
     def _ranged(self, plan: _Plan) -> _Plan:
         assert plan.metadata is not None
         size = plan.file["size"]
-        ranges = self.wanted.ranges(plan.metadata, size, plan.constants)
-        cost = size if ranges is None else sum(end - start for start, end in ranges)
-        return replace(plan, ranges=ranges, cost=cost, looks=False)
+        # Nobody knows how many rows of the first row groups are deleted.
+        wanted = self.wanted if plan.file.get("deletion_vector") is None else replace(self.wanted, rows=None)
+        parts = wanted.parts(plan.metadata, size, plan.constants)
+        if parts is None:
+            return replace(plan, cost=size, looks=False)
+        groups, ranges = parts
+        cost = sum(end - start for start, end in ranges)
+        return replace(plan, groups=groups, ranges=ranges, cost=cost, looks=False)
 
     async def read(self, plan: _Plan) -> pa.Table:
         """Return the rows of a file."""
@@ -211,6 +222,8 @@ class _Reading:
             )
         except CorruptFileError as error:
             await self.source.forget(key, file["size"], plan.ranges or ())
+            if plan.ranges is not None:  # what an index said of it may be wrong, and the file may be whole
+                return await self.read(replace(plan, metadata=None, ranges=None))
             mend = "restore the file from a backup, or read a table version from before it"
             raise CorruptFileError(f"{where} is damaged: {error}; {mend}", key=key) from error
 
@@ -224,7 +237,7 @@ class _Reading:
         if plan.ranges is None or plan.metadata is None:
             return await self.source.whole(key, size)
         bodies = await self.source.chunks(key, size, plan.ranges) if plan.ranges else ()
-        return Chunks(plan.metadata, size, plan.ranges, bodies)
+        return Chunks(plan.metadata, size, plan.ranges, bodies, plan.groups)
 
 
 def projected(snapshot: Snapshot, columns: Sequence[str] | None) -> pa.Schema:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NoReturn
 
+import numpy as np
+
 from buffetstore.errors import CorruptFileError, InvalidRangeError
 from buffetstore.expressions import columns_of
 from buffetstore.formats.chunks import Span, together, within
@@ -35,13 +37,15 @@ _IN_PARTS_FROM: Final = 16 * 1024 * 1024  # bytes: one stream of more than this 
 class Wanted:
     """What is to be read of each file: columns of a table, None being all, of the rows that satisfy a predicate.
 
-    `stored` are the fields of `schema` as files name them.
+    `stored` are the fields of `schema` as files name them. `rows` says that a file's first so many will do, where all
+    satisfy the predicate: there may be more in the answer.
     """
 
     schema: pa.Schema
     stored: pa.Schema | None = None
     columns: Sequence[str] | None = None
     predicate: Expression | None = None
+    rows: int | None = None
 
     @property
     def names(self) -> list[str]:
@@ -53,20 +57,25 @@ class Wanted:
     @property
     def is_all(self) -> bool:
         """Whether every byte of a file is needed."""
-        return self.predicate is None and set(self.names) >= set(self.schema.names)
+        return self.predicate is None and self.rows is None and set(self.names) >= set(self.schema.names)
 
     @property
     def share(self) -> float:
         """A guess at which part of a file is needed, before its footer is known."""
         return min(1.0, 1.5 * len(self.names) / max(len(self.schema), 1))
 
-    def ranges(
+    def parts(
         self, metadata: pq.FileMetaData, size: int, constants: Mapping[str, pa.Scalar] | None
-    ) -> list[Span] | None:
-        """Return where the column chunks are that are needed; None where the file is rather read whole."""
+    ) -> tuple[list[int], list[Span]] | None:
+        """Return the row groups that are needed, and where their chunks are; None where all of the file is read."""
         contents = contents_of(metadata, self.schema, self.stored, constants)
-        ranges = contents.ranges(self.names, contents.groups(self.predicate))
-        return ranges if sum(end - start for start, end in together(ranges)) <= WHOLE_SHARE * size else None
+        groups = contents.groups(self.predicate)
+        if self.rows is not None and self.predicate is None:
+            held = np.cumsum([0, *(metadata.row_group(group).num_rows for group in groups)])
+            groups = groups[: int(np.searchsorted(held, self.rows))]
+        ranges = contents.ranges(self.names, groups)
+        is_little = sum(end - start for start, end in together(ranges)) <= WHOLE_SHARE * size
+        return (groups, ranges) if is_little else None
 
 
 class Source(ABC):

@@ -192,3 +192,14 @@ async def test_news_that_come_while_rows_are_fetched_are_in_the_answer(rows) -> 
         with pytest.raises(asyncio.CancelledError):
             await asking
         assert asyncio.all_tasks() == before
+
+
+async def test_a_limit_reads_the_first_rows_of_a_large_file(store) -> None:
+    async with LakeStorage(store, formatter=formatter(), cache=LRUCache(0)) as lake:
+        everything = await lake.retrieve_data(DataQuery("market_data", columns=["symbol", *COLUMNS]))
+        for count in (0, 1, 10, 60_000, 150_000, 10**6):
+            answer = await lake.retrieve_data(DataQuery("market_data", columns=["symbol", *COLUMNS], limit=count))
+            assert answer.table.equals(everything.table.slice(0, count))
+            assert (answer.bytes_read < everything.bytes_read / 2) == (count <= 60_000)
+        cut = [batch async for batch in lake.scan(DataQuery("market_data", columns=["symbol"], limit=5, offset=49_999))]
+        assert pa.Table.from_batches(cut)["symbol"].to_pylist() == everything.table["symbol"][49_999:50_004].to_pylist()

@@ -21,7 +21,7 @@ from buffetstore.objects import LocalStore, MemoryStore
 from buffetstore.objects.helpers import get_bytes
 from buffetstore.tables import DeltaTable, row_group_index, row_group_store
 from buffetstore.tables.reading import read_tables
-from buffetstore.tables.row_group_index import FOLDER, FOOTER_TAG, RowGroupIndex, index_of, parsed, rendered
+from buffetstore.tables.row_group_index import FOLDER, FOOTER_TAG, index_of, parsed, rendered
 from buffetstore.tables.row_groups import UNKNOWN_WHOLE_BYTES, WHOLE_BYTES, StoreSource
 from buffetstore.testing import CountingStore
 
@@ -144,12 +144,6 @@ async def test_without_an_index_the_footer_is_read_first(store, monkeypatch) -> 
 async def index_key(store: MemoryStore) -> str:
     (key,) = [meta.key async for meta in store.list_objects(f"t/{FOLDER}")]
     return key
-
-
-async def other_footers(index: RowGroupIndex) -> RowGroupIndex:
-    foreign = ParquetFormatter().encode(rows(99)).data
-    footer = bytes(foreign[-int.from_bytes(foreign[-8:-4], "little") - 8 :])
-    return index_of([(path, 1, footer) for path in index.paths.to_pylist()], index.table_id, index.version, "x")
 
 
 @pytest.mark.usefixtures("no_tags")
@@ -316,6 +310,39 @@ async def test_leaving_early_leaves_nothing_behind(store) -> None:
         with pytest.raises(asyncio.CancelledError):
             await reading
         assert asyncio.all_tasks() == before
+
+
+@pytest.mark.usefixtures("no_tags")
+async def test_the_first_rows_of_a_large_file_are_read_alone(store) -> None:
+    await made(store, 6, compacted=True)
+    counting = CountingStore(store)
+    async with DeltaTable.open(counting, "t") as table:
+        every = await table.to_arrow()
+        size = table.files()["size"][0].as_py()
+        groups = pq.read_metadata(pa.BufferReader(await get_bytes(store, f"t/{table.files()['path'][0].as_py()}")))
+        first = groups.row_group(0).num_rows
+        for rows_, expected_rows in ((1, first), (first, first), (first + 1, 2 * first), (10**7, every.num_rows)):
+            counting.reset()
+            read = read_tables(counting, table.snapshot, table.files(), formatter=ParquetFormatter(), rows=rows_)
+            async with aclosing(read) as tables:
+                (found,) = [each async for each in tables]
+            assert abs(found.num_rows - expected_rows) <= 1
+            assert found.equals(every.slice(0, found.num_rows))
+            assert (counting.bytes_in < size / 2) == (rows_ <= first + 1)
+
+
+@pytest.mark.usefixtures("no_tags")
+async def test_an_index_that_tells_of_other_row_groups_is_found_out(store) -> None:
+    held = await made(store, 6, compacted=True)
+    key = await index_key(store)
+    index = parsed(await get_bytes(store, key), key.rpartition("/")[2])
+    (path,), (size,) = index.paths.to_pylist(), index.entries["size"].to_pylist()
+    other = bytes(ParquetFormatter(row_group_rows=50_000).encode(pa.concat_tables([rows(7), rows(8)])).data)
+    footer = other[-int.from_bytes(other[-8:-4], "little") - 8 :]
+    await store.put(key, rendered(index_of([(path, size, footer)], index.table_id, index.version, "x")))
+    async with DeltaTable.open(store, "t") as table:
+        assert table.snapshot.row_groups.footer(path, size) == footer
+        assert await asked(table, ["day", "price"]) == expected(held, ["day", "price"])
 
 
 async def test_other_engines_read_beside_the_index(tmp_path) -> None:
