@@ -13,6 +13,7 @@ import pyarrow as pa
 from buffetstore.errors import CorruptFileError, InvalidQueryError, NotFoundError
 from buffetstore.expressions import ALWAYS, Expression, columns_of
 from buffetstore.formats.chunks import Chunks
+from buffetstore.resilience.adaptive import MOST
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, gather, ordered_from
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.deletion_vectors import DeletionVector, read_positions
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from buffetstore.tables.row_groups import Source
     from buffetstore.tables.snapshot import Snapshot
 
-FILES_IN_FLIGHT = 256  # at most; their bytes bound them sooner
 _PLANNED = 64  # files whose footers are looked at together, in a thread
 
 Fetch: TypeAlias = "Callable[[str, int], Awaitable[Data]]"
@@ -114,9 +114,7 @@ async def read_tables(
     chosen = FetchSource(fetch) if fetch is not None else source or StoreSource(store)
     wanted = replace(wanted_of(snapshot, columns, predicate), rows=rows)
     reading = _Reading(store, snapshot, formatter, wanted, chosen)
-    async with aclosing(
-        ordered_from(reading.calls(files), bytes_in_flight=bytes_in_flight, limit=FILES_IN_FLIGHT)
-    ) as tables:
+    async with aclosing(ordered_from(reading.calls(files), bytes_in_flight=bytes_in_flight, limit=MOST)) as tables:
         async for table in tables:
             yield table
 

@@ -15,6 +15,7 @@ from buffetstore.formats.chunks import Span, together, within
 from buffetstore.formats.footer import contents_of, footer_bytes, parse_footer
 from buffetstore.objects.base import ByteRange
 from buffetstore.objects.helpers import get_buffer, get_bytes, read_object
+from buffetstore.resilience.adaptive import MOST, AdaptivePermits
 from buffetstore.resilience.concurrency import gather
 
 if TYPE_CHECKING:
@@ -137,17 +138,19 @@ class FetchSource(Source):
 
 
 class StoreSource(Source):
-    """Data files from the store."""
+    """Data files from the store; as many requests at once as it bears, for all who share this."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._permits = AdaptivePermits()
 
     async def whole(self, key: str, size: int) -> Data:
         """Return the file."""
-        if size <= _IN_PARTS_FROM:
-            data: Data = await get_bytes(self._store, key)
-        else:
-            data = await get_buffer(self._store, key, size=size)
+        async with self._permits.call():
+            if size <= _IN_PARTS_FROM:
+                data: Data = await get_bytes(self._store, key)
+            else:
+                data = await get_buffer(self._store, key, size=size)
         if len(data) != size:
             wrong_size(key, len(data), size)
         return data
@@ -155,7 +158,8 @@ class StoreSource(Source):
     async def chunks(self, key: str, size: int, ranges: Sequence[Span]) -> Sequence[Data]:
         """Return the bytes of the ranges; near ones are read together, and all at once."""
         spans = together(ranges)
-        return within(ranges, spans, await gather([partial(self._read, key, size, span) for span in spans]))
+        bodies = await gather([partial(self._read, key, size, span) for span in spans], limit=MOST)
+        return within(ranges, spans, bodies)
 
     async def footer(self, key: str, size: int) -> pq.FileMetaData:
         """Return what the file's footer says."""
@@ -173,7 +177,8 @@ class StoreSource(Source):
 
     async def _read(self, key: str, size: int, span: Span) -> bytes:
         try:
-            meta, data = await read_object(self._store, key, range=ByteRange(*span))
+            async with self._permits.call():
+                meta, data = await read_object(self._store, key, range=ByteRange(*span))
         except InvalidRangeError as error:
             raise CorruptFileError(
                 f"it is shorter than the {size} bytes that the table's log says: {error}", key=key
