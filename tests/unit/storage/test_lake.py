@@ -125,7 +125,7 @@ async def test_equal_questions_at_once_fetch_each_file_once(store: MemoryStore) 
         counting = CountingStore(store)
         async with LakeStorage(counting) as reader:
             await asyncio.gather(*(reader.retrieve_data(DataQuery("market_data")) for _ in range(6)))
-            assert reader.files.stats()["entries"] == 5
+            assert reader.files.cache.stats().entries == 5
 
 
 async def test_another_process_sees_the_newest_version(store: MemoryStore, lake: LakeStorage) -> None:
