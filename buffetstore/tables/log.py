@@ -13,7 +13,7 @@ from buffetstore.objects.helpers import get_bytes
 from buffetstore.resilience.concurrency import BYTES_IN_FLIGHT, ordered, ordered_from
 from buffetstore.resilience.threads import in_thread
 from buffetstore.tables.actions import AddFile, CdcFile, CommitInfo, Metadata, Protocol, RemoveFile, Txn, read_action
-from buffetstore.tables.log_lines import parse
+from buffetstore.tables.log_lines import find, parse
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
@@ -146,12 +146,12 @@ def commit_info(data: bytes) -> dict[str, Any] | None:
 
 def _lines_with(data: bytes, text: bytes) -> Iterator[bytes]:
     """Yield the lines that have the text in them; the others, of which there may be many, are not made."""
-    at = data.find(text)
+    at = find(data, text, 0, len(data))
     while at >= 0:
         end = data.find(b"\n", at)
         end = len(data) if end < 0 else end
         yield data[data.rfind(b"\n", 0, at) + 1 : end]
-        at = data.find(text, end)
+        at = find(data, text, end, len(data))
 
 
 def _with_columns(parsed: Parsed, version: int) -> Entry | None:

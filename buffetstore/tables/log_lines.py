@@ -160,14 +160,15 @@ class _Body:
         end = self.data.find(b"\n", start, self.end)
         return self.data[start : end if end >= 0 else self.end]
 
-    def find(self, text: bytes) -> int:
-        """Return where the text begins first, or -1; others may run meanwhile."""
-        for start in range(self.start, self.end, _LOOKED_THROUGH):
-            at = self.data.find(text, start, min(start + _LOOKED_THROUGH + len(text), self.end))
-            if at >= 0:
-                return at
-            give_way()
-        return -1
+
+def find(data: bytes, text: bytes, start: int, end: int) -> int:
+    """Return where the text begins first between `start` and `end`, or -1; others may run meanwhile."""
+    for begin in range(start, end, _LOOKED_THROUGH):
+        at = data.find(text, begin, min(begin + _LOOKED_THROUGH + len(text), end))
+        if at >= 0:
+            return at
+        give_way()
+    return -1
 
 
 def _taken_apart(data: bytes) -> tuple[_Body, list[bytes]]:
@@ -215,7 +216,7 @@ def _sample(body: _Body) -> Iterator[bytes]:
         return
     yield body.line(body.start)
     yield body.line(body.data.rfind(b"\n", body.start, body.end - 1) + 1 or body.start)
-    if (at := body.find(b'\n{"remove":{') + 1) > 0:
+    if (at := find(body.data, b'\n{"remove":{', body.start, body.end) + 1) > 0:
         yield body.line(at)
 
 
