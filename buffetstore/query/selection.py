@@ -80,7 +80,9 @@ def columns_read(bound: BoundPlan) -> list[str]:
 
 def rows_needed(bound: BoundPlan) -> set[str]:
     """Return the columns that rows must have until they are found, of the contract they are read as."""
-    wanted = {*bound.columns, *bound.key}
+    wanted = {*bound.columns}
+    if bound.merge or bound.shape is None or bound.shape.streams:
+        wanted |= {*bound.key}  # which puts rows in order, and merges them
     if bound.merge:
         wanted |= {"created_at"} | columns_of(bound.predicate)
     if bound.known_at is not None:

@@ -75,6 +75,13 @@ class Target:
         return pa.decimal128(self.type.precision, self.type.scale + self.shift) if self.shift else self.type
 
 
+def _without_views(array: pa.Array | pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return codes of views of text as codes of text, for which there are kernels."""
+    chunks = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+    parts = [pa.DictionaryArray.from_arrays(part.indices, part.dictionary.cast(pa.large_string())) for part in chunks]
+    return pa.chunked_array(parts, pa.dictionary(array.type.index_type, pa.large_string()))
+
+
 class Column:
     """A column in the making: pieces are added in the order of the rows, then coerced together."""
 
@@ -105,6 +112,8 @@ class Column:
 
     def _codes(self, array: pa.Array | pa.ChunkedArray) -> pa.Array:
         """Return a column of codes as it is where it is to be one of strings, else the values that they stand for."""
+        if pa.types.is_string_view(array.type.value_type):
+            array = _without_views(array)
         if isinstance(array, pa.ChunkedArray):
             array = in_one_piece(array if array.num_chunks == 1 else array.unify_dictionaries())
         words = cast(array.dictionary, self.target.type) if is_text(array.type.value_type) else None

@@ -173,7 +173,8 @@ def values_of(array: pa.Array | pa.ChunkedArray) -> list[Any]:
         return [value for chunk in array.chunks for value in values_of(chunk)]
     kind = array.type
     if pa.types.is_dictionary(kind):
-        return values_of(array.dictionary_decode())
+        known = values_of(array.dictionary)  # not decoded: views of text cannot be
+        return [None if code is None else known[code] for code in array.indices.to_pylist()]
     if getattr(kind, "unit", None) == "ns":
         return _nanoseconds(array)
     if pa.types.is_float32(kind) or pa.types.is_float16(kind):

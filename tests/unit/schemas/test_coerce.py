@@ -97,3 +97,12 @@ def test_digits_that_arrow_would_lose_are_found(text):
     made, errors = coerce(pa.array(["1.5", text]), pa.decimal128(22, 2))
     assert made == [Decimal("1.5"), None]
     assert errors == [("decimal_max_places", 1)]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_codes_of_views_of_text_are_numbers_too(chunked: bool) -> None:
+    words = pa.array(["1.5", "2"]).cast(pa.string_view())
+    codes = pa.DictionaryArray.from_arrays(pa.array([0, None, 1], pa.uint32()), words)
+    column = Column(Target("x", pa.float64()), Findings())
+    column.add_array(pa.chunked_array([codes, codes]) if chunked else codes)
+    assert column.finish().to_pylist() == [1.5, None, 2.0] * (1 + chunked)
