@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pyarrow as pa
 
-from buffetstore.expressions import ALWAYS, And, Comparison, Expression, IsIn, Like, Operator, Or
+from buffetstore.expressions import ALWAYS, MIRRORED, And, Comparison, Expression, IsIn, Like, Operator, Or
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,6 @@ _COMPARED: dict[str, Operator] = {
     "COMPARE_LESSTHAN": "<",
     "COMPARE_LESSTHANOREQUALTO": "<=",
 }
-_MIRRORED: dict[Operator, Operator] = {"==": "==", ">": "<", ">=": "<=", "<": ">", "<=": ">="}
 _JOINS = ("INNER", "LEFT", "RIGHT", "FULL", "OUTER")
 _WHOLE = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT")
 _TIMES = ("TIMESTAMP", "TIMESTAMP WITH TIME ZONE", "DATE")
@@ -153,7 +152,7 @@ class _Scope:
         if kind in _COMPARED:
             op = _COMPARED[kind]
             found = self._compared(tree["left"], op, tree["right"])
-            return found if found is not None else self._compared(tree["right"], _MIRRORED[op], tree["left"])
+            return found if found is not None else self._compared(tree["right"], MIRRORED[op], tree["left"])
         if kind == "COMPARE_BETWEEN":
             low = self._compared(tree["input"], ">=", tree["lower"])
             high = self._compared(tree["input"], "<=", tree["upper"])

@@ -1,9 +1,11 @@
 """Predicates: rules of a contract and filters of a query, as values and as passes over rows and over bounds."""
 
 from buffetstore.expressions.builder import Aggregate, Bucket, Named, Term, bucket, col, count, escaped
-from buffetstore.expressions.kernels import filter_rows, mask
+from buffetstore.expressions.kernels import filter_rows, mask, one_zero
 from buffetstore.expressions.nodes import (
     ALWAYS,
+    MIRRORED,
+    NEGATED,
     And,
     Column,
     Comparison,
@@ -35,6 +37,8 @@ from buffetstore.expressions.values import (
 
 __all__ = [
     "ALWAYS",
+    "MIRRORED",
+    "NEGATED",
     "Aggregate",
     "And",
     "Arithmetic",
@@ -68,6 +72,7 @@ __all__ = [
     "may_match",
     "must_match",
     "names_in",
+    "one_zero",
     "renamed_value",
     "render",
     "render_value",

@@ -6,7 +6,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from buffetstore.errors import InvalidQueryError
-from buffetstore.expressions.nodes import And, Comparison, ComputedComparison, Expression, IsIn, IsNull, Like, Not, Or
+from buffetstore.expressions.nodes import (
+    MIRRORED,
+    And,
+    Comparison,
+    ComputedComparison,
+    Expression,
+    IsIn,
+    IsNull,
+    Like,
+    Not,
+    Or,
+)
 from buffetstore.expressions.values import Arithmetic, Column, Constant, Function, Value, render_value
 
 if TYPE_CHECKING:
@@ -18,7 +29,6 @@ if TYPE_CHECKING:
 AggregateName: TypeAlias = Literal["count", "count_distinct", "first", "last", "max", "mean", "min", "sum"]
 BucketUnit: TypeAlias = Literal["second", "minute", "hour", "day", "week", "month", "quarter", "year"]
 
-_MIRRORED: dict[Operator, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 _UNITS: dict[str, BucketUnit] = {
     "s": "second",
     "m": "minute",
@@ -305,5 +315,5 @@ def _compared(left: Value, op: Operator, other: Any) -> Expression:
         if isinstance(right, Constant):
             return Comparison(left.name, op, right.value)
     if isinstance(right, Column) and isinstance(left, Constant):
-        return Comparison(right.name, _MIRRORED[op], left.value)
+        return Comparison(right.name, MIRRORED[op], left.value)
     return ComputedComparison(left, op, right)

@@ -91,6 +91,11 @@ def _alike(left: Any, right: Any) -> tuple[Any, Any]:
     return left, right
 
 
+def one_zero(column: Any) -> Any:
+    """Return floats with every -0.0 as 0.0, which it equals: kernels that look at bits tell them apart."""
+    return pc.add(column, pa.scalar(0.0, column.type))
+
+
 def literal(value: Any, kind: pa.DataType) -> pa.Scalar:
     """Return `value` as a scalar of `kind` where it fits exactly, else as what it is."""
     plain = pa.scalar(value) if not isinstance(value, pa.Scalar) else value
@@ -124,9 +129,8 @@ def _is_in(name: str, column: pa.ChunkedArray, values: tuple[Any, ...]) -> Any:
     if wanted is None and all(scalar.type == column.type for scalar in scalars):
         wanted = pa.array([scalar.as_py() for scalar in scalars], column.type)
     if wanted is not None:
-        if pa.types.is_floating(column.type):  # the kernel tells -0.0 from 0.0; adding 0.0 makes them one
-            zero = pa.scalar(0.0, column.type)
-            column, wanted = pc.add(column, zero), pc.add(wanted, zero)
+        if pa.types.is_floating(column.type):  # the kernel tells -0.0 from 0.0
+            column, wanted = one_zero(column), one_zero(wanted)
         return pc.if_else(pc.is_null(column), unknown, pc.is_in(column, value_set=wanted))
     found = [_compare(name, "==", column, scalar) for scalar in scalars]
     return reduce(pc.or_kleene, found)

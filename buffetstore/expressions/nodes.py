@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALWAYS",
+    "MIRRORED",
+    "NEGATED",
     "And",
     "Column",
     "Comparison",
@@ -44,6 +46,10 @@ _OPERATORS: dict[Operator, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+NEGATED: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+"""What holds where a comparison does not, of values that have an order."""
+MIRRORED: dict[Operator, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""What holds of the sides the other way round."""
 
 
 class Logic:

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from buffetstore.expressions.kernels import constant, is_nan, literal
 from buffetstore.expressions.nodes import (
+    NEGATED,
     And,
     Column,
     Comparison,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _LONG_LIST = 32
-_NEGATED: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,9 @@ class _Pruning:
         if pa.types.is_floating(known.lowest.type) and (negated or op == "!="):
             return self._has_values(known)  # NaN is outside the bounds and satisfies what is not a comparison
         if isinstance(value, Column):
-            return self._columns(known, _NEGATED[op] if negated else op, value.name, negated=negated)
+            return self._columns(known, NEGATED[op] if negated else op, value.name, negated=negated)
         scalar = literal(value, known.lowest.type)
-        return self._excluded(known, _outside(_NEGATED[op] if negated else op, known, scalar, scalar))
+        return self._excluded(known, _outside(NEGATED[op] if negated else op, known, scalar, scalar))
 
     def _columns(self, left: Bounds, op: Operator, other: str, *, negated: bool) -> Any:
         right = self.bounds.get(other)

@@ -170,9 +170,9 @@ def _columns_read(
     if shape is None:
         found = tuple(name for name in asked if isinstance(name, str))
         for name in found:
-            _field(schema, name, data_type)
+            field_of(schema, name, data_type)
         return found
-    read = tuple(_field(schema, name, data_type).name for name in sorted(shape.inputs))
+    read = tuple(field_of(schema, name, data_type).name for name in sorted(shape.inputs))
     shaped_schema(shape, pa.schema([schema.field(name) for name in read]))
     return read
 
@@ -191,24 +191,24 @@ def bind_expression(expression: Expression, schema: pa.Schema, data_type: str) -
 def _typed(expression: Expression, schema: pa.Schema, data_type: str) -> Expression:
     match expression:
         case Comparison(column, op, value):
-            field = _field(schema, column, data_type)
+            field = field_of(schema, column, data_type)
             if isinstance(value, Column):
-                _field(schema, value.name, data_type)
+                field_of(schema, value.name, data_type)
                 return expression
             return comparison(field, op, value)
         case IsIn(column, values):
-            return membership(_field(schema, column, data_type), values)
+            return membership(field_of(schema, column, data_type), values)
         case IsNull(column):
-            _field(schema, column, data_type)
+            field_of(schema, column, data_type)
             return expression
         case Like(column, pattern):
-            kind = _field(schema, column, data_type).type
+            kind = field_of(schema, column, data_type).type
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
                 raise InvalidQueryError(f"column {column!r} is {kind}: only text is like {pattern!r}")
             return expression
         case ComputedComparison():
             for name in sorted(columns_of(expression)):
-                _field(schema, name, data_type)
+                field_of(schema, name, data_type)
             filter_rows(schema.empty_table(), expression)  # says what cannot be computed or compared
             return expression
         case And(parts):
@@ -241,7 +241,14 @@ def _all_columns(contract: pa.Schema, table: pa.Schema) -> pa.Schema:
     return pa.schema([*known, *(field for field in table if field.name not in contract.names)])
 
 
-def _field(schema: pa.Schema, name: str, data_type: str) -> pa.Field:
+def field_of(schema: pa.Schema, name: str, data_type: str) -> pa.Field:
+    """Return a column of a data type.
+
+    Raises
+    ------
+    InvalidQueryError
+        There is none of this name; the message names the nearest.
+    """
     if name in schema.names:
         return schema.field(name)
     near = get_close_matches(name, schema.names, 1)

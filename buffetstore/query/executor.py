@@ -233,29 +233,23 @@ def _with_absent(bound: BoundPlan, table: pa.Table) -> pa.Table:
 
 def _finish(bound: BoundPlan, tables: Sequence[pa.Table]) -> pa.Table:
     if not tables:
-        return (
-            bound.output_schema().empty_table()
-            if bound.shape is None
-            else _made(bound, bound.row_schema().empty_table())
-        )
+        return _shaped_rows(bound, bound.row_schema().empty_table())
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     if bound.merge:
         table = _with_absent(bound, sort_rows(table, ["created_at"]))
         table = sort_rows(filter_rows(last_of_each(table, bound.key), bound.predicate), bound.key)
-    if bound.shape is not None and not bound.shape.streams:
-        return _made(bound, table)
+    return _shaped_rows(bound, table)
+
+
+def _shaped_rows(bound: BoundPlan, table: pa.Table) -> pa.Table:
+    shape = bound.shape
+    if shape is not None and not shape.streams:
+        shaper = Shaper(shape)
+        shaper.add(table.select(list(bound.columns)))
+        return shaper.finish()
     # The first by time bucket are chosen, then all are put in order.
-    start = 0 if bound.shape is None else bound.shape.offset
+    start = 0 if shape is None else shape.offset
     return _chosen_columns(bound, sort_rows(table.slice(start, bound.plan.limit), bound.key))
-
-
-def _made(bound: BoundPlan, table: pa.Table) -> pa.Table:
-    assert bound.shape is not None
-    if bound.shape.streams:
-        return _chosen_columns(bound, table)
-    shaper = Shaper(bound.shape)
-    shaper.add(table.select(list(bound.columns)))
-    return shaper.finish()
 
 
 def _chosen_columns(bound: BoundPlan, table: pa.Table) -> pa.Table:

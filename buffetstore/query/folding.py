@@ -12,6 +12,7 @@ import pyarrow as pa
 from buffetstore.errors import InvalidQueryError
 from buffetstore.expressions import (
     ALWAYS,
+    NEGATED,
     And,
     Column,
     Comparison,
@@ -21,18 +22,16 @@ from buffetstore.expressions import (
     IsNull,
     Like,
     Not,
-    Operator,
     Or,
     columns_of,
     mask,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 _NEVER: Final = Or(())
 _ONE_ROW: Final = pa.table({"": pa.nulls(1)})
-_NEGATED: Final[Mapping[Operator, Operator]] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
 def fold_constants(expression: Expression) -> Expression:
@@ -105,7 +104,7 @@ def _kept(leaf: Expression) -> Expression:
 def _opposite(leaf: Expression) -> Expression:
     match leaf:
         case Comparison(column, op, value) if value is not None and not isinstance(value, Column | float):
-            return Comparison(column, _NEGATED[op], value)
+            return Comparison(column, NEGATED[op], value)
         case _:
             return Not(leaf)
 

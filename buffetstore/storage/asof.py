@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +15,7 @@ import pyarrow.compute as pc
 from buffetstore.errors import InvalidQueryError
 from buffetstore.expressions import And, Comparison, IsNull
 from buffetstore.query.asof import EVENT, KNOWN, AsofJoin, AsofTerms
+from buffetstore.query.binding import field_of
 from buffetstore.query.ordering import sort_rows
 from buffetstore.resilience.concurrency import gather
 from buffetstore.resilience.threads import in_thread
@@ -70,9 +70,9 @@ def sides_of(
     pairs = dict(by) if isinstance(by, Mapping) else {name: name for name in ([by] if isinstance(by, str) else by)}
     moment = on or mine.event_time
     for name in (moment, *pairs):
-        _check_column(name, mine)
+        field_of(mine.schema, name, mine.data_type)
     for name in pairs.values():
-        _check_column(name, theirs)
+        field_of(theirs.schema, name, theirs.data_type)
     if not pa.types.is_timestamp(mine.schema.field(moment).type):
         raise InvalidQueryError(f"on={moment!r} is {mine.schema.field(moment).type}: rows are joined on a timestamp")
     if tolerance is not None and tolerance < timedelta(0):
@@ -236,15 +236,6 @@ def _check_plain(query: DataQuery) -> None:
             raise InvalidQueryError(f"{name} in a side of a join: join first, then make more of the rows")
     if query.distinct or query.latest or any(not isinstance(each, str) for each in query.columns or ()):
         raise InvalidQueryError("a side of a join has rows and columns alone: join first, then make more of the rows")
-
-
-def _check_column(name: str, contract: Contract) -> None:
-    if name not in contract.schema.names:
-        near = get_close_matches(name, contract.schema.names, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InvalidQueryError(
-            f"{contract.data_type} has no column {name!r}: {hint}it has {', '.join(contract.schema.names)}"
-        )
 
 
 def _names(query: DataQuery, contract: Contract) -> tuple[str, ...]:

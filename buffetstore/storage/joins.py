@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from buffetstore.monitoring.events import Hook, observed
 from buffetstore.query import QueryAnswer
+from buffetstore.query.executor import BATCH_ROWS
 from buffetstore.storage.asof import Sides, joined, sides_of
 from buffetstore.storage.versioned import VersionedStorage
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
     from buffetstore.query import DataQuery
     from buffetstore.schemas import Contract
-
-BATCH_ROWS = 65_536
 
 
 class AsofJoins(VersionedStorage):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from buffetstore.errors import InvalidInputError
@@ -156,7 +157,7 @@ class Walker:
             if direction not in (way, "both"):
                 continue
             level, seen = [start], {start}
-            for _ in range(depth if depth is not None else 10_000):
+            for _ in count() if depth is None else range(depth):
                 found = await (self._up(level, incomplete) if way == "up" else self._down(level))
                 steps.update((_key(step), step) for step in found)
                 onward = _inputs(found) if way == "up" else (step.output for step in found)

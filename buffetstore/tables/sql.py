@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import pyarrow as pa
 
 from buffetstore.errors import InvalidInputError
-from buffetstore.expressions import And, Column, Comparison, Expression, IsIn, IsNull, Not, Operator, Or
+from buffetstore.expressions import NEGATED, And, Column, Comparison, Expression, IsIn, IsNull, Not, Operator, Or
 from buffetstore.tables.sql_values import cast_to, family, fitted_value, in_utc, number
 
 if TYPE_CHECKING:
@@ -38,7 +38,6 @@ _OPERATORS: dict[str, Operator] = {
     "=": "==", "==": "==", "<>": "!=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">=",
 }  # fmt: skip
 _SWAPPED: dict[Operator, Operator] = {"==": "==", "!=": "!=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
-_NEGATED: dict[Operator, Operator] = {"==": "!=", "!=": "==", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 _SQL: dict[Operator, str] = {"==": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
 
@@ -328,7 +327,7 @@ def _negated(part: Expression) -> Expression:
     # `NOT (x > 1)` is `x <= 1` in SQL, of NaN too, which is the greatest number there.
     match part:
         case Comparison(name, op, value):
-            return Comparison(name, _NEGATED[op], value)
+            return Comparison(name, NEGATED[op], value)
         case And(parts):
             return Or(tuple(map(_negated, parts)))
         case Or(parts):

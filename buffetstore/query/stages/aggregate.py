@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from buffetstore.errors import InvalidQueryError
-from buffetstore.expressions import Aggregate, Bucket, Constant, compute, render_value
+from buffetstore.expressions import Aggregate, Bucket, Constant, compute, one_zero, render_value
 from buffetstore.query.stages.buckets import bucket_starts
 from buffetstore.query.stages.rows import HELD_ROWS, Gathered, Latest, distinct_rows
 from buffetstore.tables.matching import first_rows, row_codes
@@ -201,7 +201,7 @@ def _groupable(table: pa.Table, name: str) -> Any:
     if pa.types.is_nested(column.type):
         raise InvalidQueryError(f"column {name!r} is {column.type}: rows are not grouped by it")
     if pa.types.is_floating(column.type):
-        return pc.add(column, pa.scalar(0.0, column.type))  # -0.0 is 0.0
+        return one_zero(column)
     return column
 
 

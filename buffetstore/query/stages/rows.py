@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from buffetstore.expressions import one_zero
 from buffetstore.query.ordering import last_of_each, sort_rows
-from buffetstore.tables.matching import row_codes
+from buffetstore.tables.matching import first_rows, row_codes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,17 +116,15 @@ def distinct_rows(table: pa.Table) -> pa.Table:
     """Return the first row of each combination of values; nulls are alike, and NaNs are."""
     if table.num_rows < 2:
         return table
-    (codes,) = row_codes([one_zero(table)], table.column_names)
-    first = np.full(int(codes.max()) + 1, -1, np.int64)
-    first[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)
+    (codes,) = row_codes([_with_one_zero(table)], table.column_names)
+    first = first_rows(codes, int(codes.max()) + 1)
     return table if len(first) == table.num_rows else table.take(pa.array(np.sort(first)))
 
 
-def one_zero(table: pa.Table) -> pa.Table:
-    """Return the table with every -0.0 as 0.0, which it equals."""
+def _with_one_zero(table: pa.Table) -> pa.Table:
     for at, field in enumerate(table.schema):
         if pa.types.is_floating(field.type):
-            table = table.set_column(at, field, pc.add(table.column(at), pa.scalar(0.0, field.type)))
+            table = table.set_column(at, field, one_zero(table.column(at)))
     return table
 
 
@@ -151,7 +150,7 @@ def _ranks(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.int64]
     """Return numbers from 1 in the order of the values, the same for equal ones; -1 where there is no value."""
     values = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     if pa.types.is_floating(values.type):
-        values = pc.add(values, pa.scalar(0.0, values.type))  # -0.0 is 0.0
+        values = one_zero(values)
     ranks = pc.rank(values, "ascending", tiebreaker="dense")
     found: np.ndarray[tuple[int], np.dtype[np.int64]] = np.asarray(ranks.to_numpy(), np.int64)
     return np.where(np.asarray(pc.is_null(values).to_numpy(), bool), -1, found)
